@@ -1,0 +1,276 @@
+// Shapes: B batch, T positions, D hidden, V vocabulary, H heads, K key-value heads, S head size, F intermediate.
+using System.Runtime.InteropServices;
+using FastDraft.Modeling.Checkpoints;
+using TorchSharp;
+using static TorchSharp.torch;
+using Parameter = TorchSharp.Modules.Parameter;
+
+namespace FastDraft.Modeling.Models;
+
+/// <summary>
+/// The one causal decoder of the Llama family: RMSNorm, rotary positions (half-split), grouped-query attention, SwiGLU, tied or untied
+/// head. Parameters carry Hugging Face's names, so a checkpoint is read and written without a mapping.
+/// </summary>
+public sealed class Decoder : IDisposable
+{
+    private readonly Dictionary<string, Parameter> _parameters = new(StringComparer.Ordinal);
+    private readonly Tensor _cos;
+    private readonly Tensor _sin;
+
+    public Decoder(DecoderConfig config, Device? device = null, ScalarType dtype = ScalarType.Float32)
+    {
+        Config = config;
+        Device = device ?? CPU;
+        Dtype = dtype;
+        foreach (var (name, shape) in ParameterShapes(config))
+        {
+            _parameters.Add(name, new Parameter(zeros(shape, dtype, Device), requires_grad: false));
+        }
+
+        Layers = [.. Enumerable.Range(0, config.NumLayers).Select(i => new LayerWeights(_parameters, $"model.layers.{i}."))];
+        (_cos, _sin) = RopeTables(config, Device);
+    }
+
+    public DecoderConfig Config { get; }
+
+    public Device Device { get; }
+
+    public ScalarType Dtype { get; }
+
+    /// <summary>Name to parameter, in the order of the checkpoint.</summary>
+    public IReadOnlyDictionary<string, Parameter> Parameters => _parameters;
+
+    /// <summary>[V, D]</summary>
+    public Tensor HeadWeight => _parameters[Config.TieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"];
+
+    internal IReadOnlyList<LayerWeights> Layers { get; }
+
+    internal Tensor Embedding => _parameters["model.embed_tokens.weight"];
+
+    internal Tensor FinalNorm => _parameters["model.norm.weight"];
+
+    /// <summary>[positions, S] each, float32.</summary>
+    internal (Tensor Cos, Tensor Sin) Rope => (_cos, _sin);
+
+    /// <exception cref="CheckpointException">The folder is not a usable Llama-family checkpoint.</exception>
+    public static Decoder Load(string folder, Device? device = null, ScalarType dtype = ScalarType.Float32)
+    {
+        var config = DecoderConfig.Load(folder);
+        using var weights = SafetensorsFolder.Open(folder);
+        var decoder = new Decoder(config, device, dtype);
+        try
+        {
+            using var _ = no_grad();
+            foreach (var (name, parameter) in decoder._parameters)
+            {
+                if (!weights.Tensors.TryGetValue(name, out var entry))
+                {
+                    throw new CheckpointException($"'{folder}' has no tensor '{name}', which its config.json calls for.");
+                }
+
+                if (!entry.Shape.SequenceEqual(parameter.shape))
+                {
+                    throw new CheckpointException($"'{folder}': tensor '{name}' has shape [{string.Join(", ", entry.Shape)}], config.json calls for [{string.Join(", ", parameter.shape)}].");
+                }
+
+                var values = new float[parameter.NumberOfElements];
+                weights.ReadFloat32(name, values);
+                using var source = tensor(values, parameter.shape);
+                parameter.copy_(source);
+            }
+
+            return decoder;
+        }
+        catch
+        {
+            decoder.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Writes config.json, generation_config.json and model.safetensors (F32 or BF16).</summary>
+    public void Save(string folder, ScalarType dtype = ScalarType.Float32)
+    {
+        Config.Save(folder);
+        SafetensorsWriter.Write(
+            Path.Join(folder, "model.safetensors"),
+            [.. _parameters.Select(p => new SafetensorsTensor(p.Key, dtype == ScalarType.BFloat16 ? "BF16" : "F32", p.Value.shape, ToBytes(p.Value, dtype)))],
+            new Dictionary<string, string> { ["format"] = "pt" });
+    }
+
+    /// <summary>Normal(0, 0.02), projections into the residual scaled by 1/sqrt(2 layers), norms at one.</summary>
+    public void Initialize(long seed)
+    {
+        using var _ = no_grad();
+        using var generator = new Generator((ulong)seed, CPU);
+        foreach (var (name, parameter) in _parameters)
+        {
+            if (parameter.dim() == 1)
+            {
+                parameter.fill_(1);
+                continue;
+            }
+
+            var residual = name.EndsWith("o_proj.weight", StringComparison.Ordinal) || name.EndsWith("down_proj.weight", StringComparison.Ordinal);
+            using var values = randn(parameter.shape, ScalarType.Float32, CPU, generator: generator);
+            values.mul_(residual ? 0.02 / Math.Sqrt(2.0 * Config.NumLayers) : 0.02);
+            parameter.copy_(values);
+        }
+    }
+
+    /// <summary>
+    /// ids [B, T] (int64) to hidden states [B, T, D] after the final norm; causal, positions 0..T-1. Matrix products run in
+    /// <paramref name="compute"/> (bfloat16 on CUDA), norms and rotary positions in float32.
+    /// </summary>
+    public Tensor ForwardHidden(Tensor ids_BT, ScalarType compute = ScalarType.Float32)
+    {
+        using var scope = NewDisposeScope();
+        var length = ids_BT.shape[1];
+        var cos = _cos.narrow(0, 0, length);
+        var sin = _sin.narrow(0, 0, length);
+        var hidden_BTD = Embedding.index_select(0, ids_BT.flatten()).view(ids_BT.shape[0], length, Config.HiddenSize).to_type(compute);
+        foreach (var layer in Layers)
+        {
+            hidden_BTD = hidden_BTD + Attend(layer, RmsNorm(hidden_BTD, layer.InputNorm), cos, sin);
+            var normed = RmsNorm(hidden_BTD, layer.PostNorm);
+            var gate = nn.functional.silu(nn.functional.linear(normed, Cast(layer.Gate, compute)));
+            hidden_BTD = hidden_BTD + nn.functional.linear(gate * nn.functional.linear(normed, Cast(layer.Up, compute)), Cast(layer.Down, compute));
+        }
+
+        return RmsNorm(hidden_BTD, FinalNorm).MoveToOuterDisposeScope();
+    }
+
+    public void Dispose()
+    {
+        foreach (var parameter in _parameters.Values)
+        {
+            parameter.Dispose();
+        }
+
+        _cos.Dispose();
+        _sin.Dispose();
+    }
+
+    internal Tensor RmsNorm(Tensor x, Tensor weight)
+    {
+        var wide = x.to_type(ScalarType.Float32);
+        return (wide * (wide.square().mean([-1], keepdim: true) + Config.RmsNormEpsilon).rsqrt() * weight).to_type(x.dtype);
+    }
+
+    /// <summary>x [B, heads, T, S]; cos and sin [T, S].</summary>
+    internal static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
+    {
+        var half = x.shape[3] / 2;
+        var rotated = cat([x.narrow(3, half, half).neg(), x.narrow(3, 0, half)], 3);
+        return ((x * cos) + (rotated * sin)).to_type(x.dtype);
+    }
+
+    private static Tensor Cast(Tensor weight, ScalarType compute) => weight.dtype == compute ? weight : weight.to_type(compute);
+
+    private Tensor Attend(LayerWeights layer, Tensor x_BTD, Tensor cos, Tensor sin)
+    {
+        var (batch, length) = (x_BTD.shape[0], x_BTD.shape[1]);
+        Tensor Heads(Tensor weight, int count) =>
+            nn.functional.linear(x_BTD, Cast(weight, x_BTD.dtype)).view(batch, length, count, Config.HeadSize).transpose(1, 2);
+
+        var query = Rotate(Heads(layer.Query, Config.NumHeads), cos, sin);
+        var key = Rotate(Heads(layer.Key, Config.NumKeyValueHeads), cos, sin);
+        var value = Heads(layer.Value, Config.NumKeyValueHeads);
+        var groups = Config.NumHeads / Config.NumKeyValueHeads;
+        if (groups > 1)
+        {
+            key = key.repeat_interleave(groups, 1);
+            value = value.repeat_interleave(groups, 1);
+        }
+
+        var mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_casual: true);
+        return nn.functional.linear(mixed.transpose(1, 2).reshape(batch, length, -1), Cast(layer.Output, x_BTD.dtype));
+    }
+
+    private static IEnumerable<(string Name, long[] Shape)> ParameterShapes(DecoderConfig c)
+    {
+        long hidden = c.HiddenSize, query = (long)c.NumHeads * c.HeadSize, keyValue = (long)c.NumKeyValueHeads * c.HeadSize;
+        yield return ("model.embed_tokens.weight", [c.VocabularySize, hidden]);
+        for (var i = 0; i < c.NumLayers; i++)
+        {
+            var prefix = $"model.layers.{i}.";
+            yield return (prefix + "input_layernorm.weight", [hidden]);
+            yield return (prefix + "self_attn.q_proj.weight", [query, hidden]);
+            yield return (prefix + "self_attn.k_proj.weight", [keyValue, hidden]);
+            yield return (prefix + "self_attn.v_proj.weight", [keyValue, hidden]);
+            yield return (prefix + "self_attn.o_proj.weight", [hidden, query]);
+            yield return (prefix + "post_attention_layernorm.weight", [hidden]);
+            yield return (prefix + "mlp.gate_proj.weight", [c.IntermediateSize, hidden]);
+            yield return (prefix + "mlp.up_proj.weight", [c.IntermediateSize, hidden]);
+            yield return (prefix + "mlp.down_proj.weight", [hidden, c.IntermediateSize]);
+        }
+
+        yield return ("model.norm.weight", [hidden]);
+        if (!c.TieWordEmbeddings)
+        {
+            yield return ("lm_head.weight", [c.VocabularySize, hidden]);
+        }
+    }
+
+    private static (Tensor Cos, Tensor Sin) RopeTables(DecoderConfig config, Device device)
+    {
+        var half = config.HeadSize / 2;
+        var cos = new float[(long)config.MaxPositions * config.HeadSize];
+        var sin = new float[cos.Length];
+        for (var position = 0; position < config.MaxPositions; position++)
+        {
+            for (var i = 0; i < half; i++)
+            {
+                // float32 like the reference implementation: the angle itself is rounded before cos and sin.
+                var frequency = (float)(1.0 / Math.Pow(config.RopeTheta, 2.0 * i / config.HeadSize));
+                var angle = position * frequency;
+                var at = (position * config.HeadSize) + i;
+                cos[at] = cos[at + half] = MathF.Cos(angle);
+                sin[at] = sin[at + half] = MathF.Sin(angle);
+            }
+        }
+
+        return (tensor(cos, [config.MaxPositions, config.HeadSize], device: device).DetachFromDisposeScope(), tensor(sin, [config.MaxPositions, config.HeadSize], device: device).DetachFromDisposeScope());
+    }
+
+    private static byte[] ToBytes(Tensor parameter, ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        var values = parameter.detach().to_type(ScalarType.Float32).cpu().contiguous().data<float>().ToArray();
+        if (dtype != ScalarType.BFloat16)
+        {
+            return MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
+        }
+
+        var words = new ushort[values.Length];
+        for (var i = 0; i < values.Length; i++)
+        {
+            // Round to nearest, ties to even.
+            var bits = BitConverter.SingleToUInt32Bits(values[i]);
+            words[i] = (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+        }
+
+        return MemoryMarshal.AsBytes(words.AsSpan()).ToArray();
+    }
+
+    internal sealed class LayerWeights(Dictionary<string, Parameter> parameters, string prefix)
+    {
+        public Tensor InputNorm { get; } = parameters[prefix + "input_layernorm.weight"];
+
+        public Tensor Query { get; } = parameters[prefix + "self_attn.q_proj.weight"];
+
+        public Tensor Key { get; } = parameters[prefix + "self_attn.k_proj.weight"];
+
+        public Tensor Value { get; } = parameters[prefix + "self_attn.v_proj.weight"];
+
+        public Tensor Output { get; } = parameters[prefix + "self_attn.o_proj.weight"];
+
+        public Tensor PostNorm { get; } = parameters[prefix + "post_attention_layernorm.weight"];
+
+        public Tensor Gate { get; } = parameters[prefix + "mlp.gate_proj.weight"];
+
+        public Tensor Up { get; } = parameters[prefix + "mlp.up_proj.weight"];
+
+        public Tensor Down { get; } = parameters[prefix + "mlp.down_proj.weight"];
+    }
+}

@@ -1,0 +1,197 @@
+// Shapes: B batch, T positions fed, C positions cached after the call, D hidden, V vocabulary, H heads, K key-value heads, S head size.
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace FastDraft.Modeling.Models;
+
+/// <summary>
+/// The decoder prepared for inference. Query, key and value projections are one matrix, gate and up another: at batch 1 a step costs
+/// what reading the weights costs plus a fixed price per operation, so fewer operations is faster.
+/// </summary>
+public sealed class TorchCausalModel : ICausalModel
+{
+    private readonly Decoder _decoder;
+    private readonly bool _ownsDecoder;
+
+    /// <param name="decoder">Read, never changed; disposed with this object when <paramref name="ownsDecoder"/>.</param>
+    /// <param name="ownsDecoder">False when the caller goes on training it.</param>
+    public TorchCausalModel(Decoder decoder, bool ownsDecoder = true)
+    {
+        _decoder = decoder;
+        _ownsDecoder = ownsDecoder;
+        using var _ = no_grad();
+        Layers = [.. decoder.Layers.Select(layer => new FusedLayer(
+            layer.InputNorm,
+            cat([layer.Query, layer.Key, layer.Value], 0).t().contiguous().DetachFromDisposeScope(),
+            layer.Output.t().contiguous().DetachFromDisposeScope(),
+            layer.PostNorm,
+            cat([layer.Gate, layer.Up], 0).t().contiguous().DetachFromDisposeScope(),
+            layer.Down.t().contiguous().DetachFromDisposeScope()))];
+    }
+
+    public int VocabularySize => _decoder.Config.VocabularySize;
+
+    public int ContextLength => _decoder.Config.MaxPositions;
+
+    public long NumParameters => _decoder.Config.NumParameters;
+
+    public DecoderConfig Config => _decoder.Config;
+
+    internal Decoder Decoder => _decoder;
+
+    internal IReadOnlyList<FusedLayer> Layers { get; }
+
+    public ICausalSession StartSession(int batch = 1, int? capacity = null) => StartTorchSession(batch, capacity);
+
+    public TorchCausalSession StartTorchSession(int batch = 1, int? capacity = null) =>
+        new(this, batch, Math.Min(capacity ?? ContextLength, ContextLength));
+
+    public void Dispose()
+    {
+        foreach (var layer in Layers)
+        {
+            layer.Dispose();
+        }
+
+        if (_ownsDecoder)
+        {
+            _decoder.Dispose();
+        }
+    }
+
+    /// <summary>Weights transposed to [in, out].</summary>
+    internal sealed record FusedLayer(Tensor InputNorm, Tensor QueryKeyValue, Tensor Output, Tensor PostNorm, Tensor GateUp, Tensor Down) : IDisposable
+    {
+        public void Dispose()
+        {
+            QueryKeyValue.Dispose();
+            Output.Dispose();
+            GateUp.Dispose();
+            Down.Dispose();
+        }
+    }
+}
+
+/// <summary>A key-value cache of fixed capacity [B, K, capacity, S] per layer, written in place; rollback only moves the length.</summary>
+public sealed class TorchCausalSession : ICausalSession
+{
+    private readonly TorchCausalModel _model;
+    private readonly int _batch;
+    private readonly Tensor[] _keys;
+    private readonly Tensor[] _values;
+
+    internal TorchCausalSession(TorchCausalModel model, int batch, int capacity)
+    {
+        (_model, _batch, Capacity) = (model, batch, capacity);
+        var config = model.Config;
+        _keys = [.. Enumerable.Range(0, config.NumLayers).Select(_ => NewCache())];
+        _values = [.. Enumerable.Range(0, config.NumLayers).Select(_ => NewCache())];
+
+        Tensor NewCache() => zeros([batch, config.NumKeyValueHeads, capacity, config.HeadSize], model.Decoder.Dtype, model.Decoder.Device).DetachFromDisposeScope();
+    }
+
+    public int Length { get; private set; }
+
+    public int Capacity { get; }
+
+    public void Forward(ReadOnlySpan<int> tokens, Span<float> logits, int numLogitRows)
+    {
+        var count = tokens.Length / _batch;
+        if (count == 0 || count * _batch != tokens.Length || Length + count > Capacity || numLogitRows > count)
+        {
+            throw new ArgumentException($"{tokens.Length} tokens for {_batch} sequences, {Length} of {Capacity} positions used, {numLogitRows} logit rows wanted.", nameof(tokens));
+        }
+
+        if (logits.Length != _batch * numLogitRows * _model.VocabularySize)
+        {
+            throw new ArgumentException($"Logits hold {logits.Length} values, {_batch} x {numLogitRows} x {_model.VocabularySize} are written.", nameof(logits));
+        }
+
+        var ids = new long[tokens.Length];
+        for (var i = 0; i < ids.Length; i++)
+        {
+            ids[i] = (uint)tokens[i] < (uint)_model.VocabularySize
+                ? tokens[i]
+                : throw new ArgumentException($"Token id {tokens[i]} lies outside the vocabulary of {_model.VocabularySize}.", nameof(tokens));
+        }
+
+        using var scope = NewDisposeScope();
+        using var ids_BT = tensor(ids, [_batch, count], device: _model.Decoder.Device);
+        var logits_BTV = ForwardTensor(ids_BT, numLogitRows);
+        if (numLogitRows > 0)
+        {
+            logits_BTV.to_type(ScalarType.Float32).cpu().contiguous().data<float>().CopyTo(logits);
+        }
+    }
+
+    /// <summary>ids [B, T] (int64) to the logits of the last <paramref name="numLogitRows"/> positions, [B, rows, V], on the model's device.</summary>
+    public Tensor ForwardTensor(Tensor ids_BT, int numLogitRows = 1)
+    {
+        using var _ = inference_mode();
+        using var scope = NewDisposeScope();
+        var decoder = _model.Decoder;
+        var config = decoder.Config;
+        var count = (int)ids_BT.shape[1];
+        var total = Length + count;
+        var cos = decoder.Rope.Cos.narrow(0, Length, count).unsqueeze(1);
+        var sin = decoder.Rope.Sin.narrow(0, Length, count).unsqueeze(1);
+
+        // Position i of the block sees the cache and the block up to itself. One fed token sees everything: no mask.
+        var mask = count == 1 ? null : ones([count, total], ScalarType.Bool, decoder.Device).tril(Length);
+        var hidden_ND = decoder.Embedding.index_select(0, ids_BT.flatten());
+        for (var i = 0; i < config.NumLayers; i++)
+        {
+            var layer = _model.Layers[i];
+            var mixed = Attend(i, mm(decoder.RmsNorm(hidden_ND, layer.InputNorm), layer.QueryKeyValue), count, total, cos, sin, mask);
+            hidden_ND = addmm(hidden_ND, mixed, layer.Output, 1, 1);
+            var gateUp = mm(decoder.RmsNorm(hidden_ND, layer.PostNorm), layer.GateUp);
+            var gated = nn.functional.silu(gateUp.narrow(1, 0, config.IntermediateSize)) * gateUp.narrow(1, config.IntermediateSize, config.IntermediateSize);
+            hidden_ND = addmm(hidden_ND, gated, layer.Down, 1, 1);
+        }
+
+        Length = total;
+        if (numLogitRows == 0)
+        {
+            return hidden_ND.MoveToOuterDisposeScope();
+        }
+
+        var last_BRD = hidden_ND.view(_batch, count, config.HiddenSize).narrow(1, count - numLogitRows, numLogitRows);
+        return nn.functional.linear(decoder.RmsNorm(last_BRD, decoder.FinalNorm), decoder.HeadWeight).MoveToOuterDisposeScope();
+    }
+
+    public void Rollback(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        Length = length;
+    }
+
+    public void Dispose()
+    {
+        foreach (var cache in _keys.Concat(_values))
+        {
+            cache.Dispose();
+        }
+    }
+
+    private Tensor Attend(int layer, Tensor queryKeyValue, int count, int total, Tensor cos, Tensor sin, Tensor? mask)
+    {
+        var config = _model.Config;
+        int heads = config.NumHeads, keyValueHeads = config.NumKeyValueHeads, size = config.HeadSize, groups = heads / keyValueHeads;
+        var split_BTHS = queryKeyValue.view(_batch, count, heads + (2 * keyValueHeads), size);
+        var rotary_BTHS = Decoder.Rotate(split_BTHS.narrow(2, 0, heads + keyValueHeads), cos, sin);
+        _keys[layer].narrow(2, Length, count).copy_(rotary_BTHS.narrow(2, heads, keyValueHeads).transpose(1, 2));
+        _values[layer].narrow(2, Length, count).copy_(split_BTHS.narrow(2, heads + keyValueHeads, keyValueHeads).transpose(1, 2));
+
+        // The query heads of a group share one key-value head: fold the group into the query's positions instead of copying the cache.
+        var query = rotary_BTHS.narrow(2, 0, heads).view(_batch, count, keyValueHeads, groups, size).permute(0, 2, 3, 1, 4).reshape(_batch, keyValueHeads, groups * count, size);
+        var scores = matmul(query, _keys[layer].narrow(2, 0, total).transpose(2, 3)).mul_(1.0 / Math.Sqrt(size));
+        if (mask is not null)
+        {
+            scores = scores.view(_batch, keyValueHeads, groups, count, total).masked_fill(mask.logical_not(), float.NegativeInfinity).view(_batch, keyValueHeads, groups * count, total);
+        }
+
+        var mixed = matmul(scores.softmax(-1), _values[layer].narrow(2, 0, total));
+        return mixed.view(_batch, keyValueHeads, groups, count, size).permute(0, 3, 1, 2, 4).reshape(_batch * count, heads * size);
+    }
+}
