@@ -1,0 +1,131 @@
+using System.CommandLine;
+using System.Globalization;
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Stages;
+using FastDraft.Server;
+
+namespace FastDraft.Cli.Commands;
+
+/// <summary><c>fastdraft artifacts list|show|verify|get</c> and <c>fastdraft lineage</c></summary>
+internal static class ArtifactsCommand
+{
+    public static IEnumerable<Command> Build()
+    {
+        var command = new Command("artifacts", "List, show, verify and fetch artifacts");
+        var artifact = new Argument<string>("artifact") { Description = "Digest or unique prefix of one" };
+        var optional = new Argument<string?>("artifact") { Description = "Digest or unique prefix; all when absent", Arity = ArgumentArity.ZeroOrOne };
+        var folder = new Argument<string>("folder") { Description = "Folder to write into; must not exist or be empty" };
+        var kind = new Option<string?>("--kind") { Description = "Only this kind" };
+        var limit = new Option<int>("--limit") { Description = "Artifacts to list", DefaultValueFactory = _ => 100 };
+
+        var list = new Command("list", "Newest artifacts first") { kind, limit, CommonOptions.Data, CommonOptions.Format };
+        list.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        {
+            var artifacts = await store.Queries.ListArtifactsAsync(parsed.GetValue(kind), parsed.GetValue(limit), token);
+            if (CommonOptions.IsJson(parsed))
+            {
+                Output.WriteJson(artifacts);
+            }
+            else
+            {
+                Output.WriteTable([["DIGEST", "KIND", "BYTES", "FILES", "STAGE", "RUN"], .. artifacts.Select(a => new[]
+                {
+                    a.Digest[..19], a.Kind, a.SizeBytes.ToString("N0", CultureInfo.InvariantCulture), a.NumFiles.ToString(CultureInfo.InvariantCulture), a.Stage ?? string.Empty, a.RunId?.ToString() ?? string.Empty,
+                })]);
+            }
+
+            return ExitCode.Ok;
+        }));
+
+        var show = new Command("show", "An artifact's files") { artifact, CommonOptions.Data, CommonOptions.Format };
+        show.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            var manifest = await store.Artifacts.ManifestAsync(Digest.Parse(view.Digest), token);
+            if (CommonOptions.IsJson(parsed))
+            {
+                Output.WriteJson(new { view.Digest, view.Kind, view.SizeBytes, view.CreatedAt, view.RunId, view.Stage, Files = manifest.Files.Select(f => new { f.Path, f.SizeBytes, Digest = f.Digest.ToString() }) });
+            }
+            else
+            {
+                Console.Out.WriteLine($"{view.Digest}  {view.Kind}\nmade by stage {view.Stage} of run {view.RunId}\n");
+                Output.WriteTable([["FILE", "BYTES", "DIGEST"], .. manifest.Files.Select(f => new[] { f.Path, f.SizeBytes.ToString("N0", CultureInfo.InvariantCulture), f.Digest.ToString() })]);
+            }
+
+            return ExitCode.Ok;
+        }));
+
+        var verify = new Command("verify", "Read every byte again and compare it with its digest") { optional, CommonOptions.Data };
+        verify.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        {
+            var artifacts = parsed.GetValue(optional) is { } one
+                ? [await EmbeddedPipeline.FindArtifactAsync(store.Queries, one, token)]
+                : await store.Queries.ListArtifactsAsync(null, int.MaxValue, token);
+            var damaged = 0;
+            foreach (var view in artifacts)
+            {
+                foreach (var message in await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), token))
+                {
+                    damaged++;
+                    Console.Out.WriteLine($"{view.Digest[..19]}  {view.Kind}  {message}");
+                }
+            }
+
+            Console.Out.WriteLine(damaged == 0 ? $"{artifacts.Count} artifacts, every byte as it was stored" : $"{damaged} damaged files");
+            return damaged == 0 ? ExitCode.Ok : ExitCode.Data;
+        }));
+
+        var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, CommonOptions.Data };
+        get.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            var target = Path.GetFullPath(parsed.GetValue(folder)!);
+            if (Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any())
+            {
+                throw new CliException(ExitCode.Config, $"'{target}' is not empty.", "a new folder");
+            }
+
+            await store.Artifacts.MaterializeAsync(Digest.Parse(view.Digest), target, token);
+            Console.Out.WriteLine(target);
+            return ExitCode.Ok;
+        }));
+
+        command.Subcommands.Add(list);
+        command.Subcommands.Add(show);
+        command.Subcommands.Add(verify);
+        command.Subcommands.Add(get);
+        yield return command;
+
+        var downstream = new Option<bool>("--downstream") { Description = "What was made from it, instead of what made it" };
+        var lineage = new Command("lineage", "What made this artifact: corpora, target, stages, settings, code") { artifact, downstream, CommonOptions.Data, CommonOptions.Format };
+        lineage.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            var graph = await store.Queries.LineageAsync(view.Digest, !parsed.GetValue(downstream), token);
+            if (CommonOptions.IsJson(parsed))
+            {
+                Output.WriteJson(graph);
+                return ExitCode.Ok;
+            }
+
+            var labels = graph.Nodes.ToDictionary(n => n.Id, n => n, StringComparer.Ordinal);
+            foreach (var node in graph.Nodes)
+            {
+                Console.Out.WriteLine($"{node.Kind,-16} {node.Id}  {node.Label}");
+                foreach (var edge in graph.Edges.Where(e => e.To == node.Id))
+                {
+                    Console.Out.WriteLine($"{string.Empty,-16}   from {edge.Port}: {labels.GetValueOrDefault(edge.From)?.Label ?? edge.From}  {edge.From}");
+                }
+            }
+
+            return ExitCode.Ok;
+        }));
+        yield return lineage;
+    }
+
+    private static Task<int> WithStore(ParseResult parsed, CancellationToken cancellationToken, Func<PipelineStore, Task<int>> action) => CliErrors.GuardAsync(async () =>
+    {
+        await using var store = await PipelineStore.OpenAsync(CommonOptions.DataFolder(parsed), cancellationToken);
+        return await action(store);
+    });
+}

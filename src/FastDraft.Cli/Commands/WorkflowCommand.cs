@@ -1,0 +1,71 @@
+using System.CommandLine;
+using FastDraft.Core.Stages;
+using FastDraft.Core.Workflows;
+using FastDraft.Stages;
+
+namespace FastDraft.Cli.Commands;
+
+/// <summary><c>fastdraft workflow validate|show</c></summary>
+internal static class WorkflowCommand
+{
+    public static Command Build()
+    {
+        var command = new Command("workflow", "Check and show workflow definitions");
+        var file = new Argument<string>("file") { Description = "Workflow definition (Elsa 3 JSON)" };
+        var validate = new Command("validate", "Report every error of a definition at once") { file };
+        validate.SetAction((parsed, _) => CliErrors.GuardAsync(() =>
+        {
+            var definition = Load(parsed.GetValue(file)!);
+            Console.Out.WriteLine($"{definition.Name} is valid  {definition.Digest}");
+            return Task.FromResult(ExitCode.Ok);
+        }));
+        var show = new Command("show", "Show a definition's inputs and stages") { file, CommonOptions.Format };
+        show.SetAction((parsed, _) => CliErrors.GuardAsync(() =>
+        {
+            Show(Load(parsed.GetValue(file)!), CommonOptions.IsJson(parsed));
+            return Task.FromResult(ExitCode.Ok);
+        }));
+        command.Subcommands.Add(validate);
+        command.Subcommands.Add(show);
+        return command;
+    }
+
+    /// <summary>Reads and validates a definition; every error is printed as <c>file:line:column what, try</c>.</summary>
+    public static WorkflowDefinition Load(string path)
+    {
+        if (!File.Exists(path))
+        {
+            throw new CliException(ExitCode.Config, $"Workflow '{path}' does not exist.", "fastdraft run workflows/quickstart.json");
+        }
+
+        var json = File.ReadAllText(path);
+        var errors = WorkflowValidator.Validate(json, path, BuiltinStages.Descriptors);
+        if (errors.Count == 0)
+        {
+            return WorkflowDefinition.Parse(json);
+        }
+
+        foreach (var error in errors)
+        {
+            Console.Error.WriteLine($"{error.File}:{error.Line}:{error.Column} {error.Message}" + (error.Try is null ? string.Empty : $"\n  try: {error.Try}"));
+        }
+
+        throw new CliException(ExitCode.Config, $"{path} has {errors.Count} error{(errors.Count == 1 ? string.Empty : "s")}; nothing was run.");
+    }
+
+    private static void Show(WorkflowDefinition definition, bool json)
+    {
+        var activities = System.Text.Json.Nodes.JsonNode.Parse(definition.ToJson())!["root"]!["activities"]!.AsArray()
+            .Select(a => new { Id = a!["id"]!.GetValue<string>(), Type = a["type"]!.GetValue<string>() }).ToList();
+        if (json)
+        {
+            Output.WriteJson(new { definition.DefinitionId, definition.Name, definition.Version, Digest = definition.Digest.ToString(), definition.Inputs, Activities = activities });
+            return;
+        }
+
+        Console.Out.WriteLine($"{definition.Name}  version {definition.Version}  {definition.Digest}\n");
+        Output.WriteTable([["INPUT", "TYPE", "DEFAULT", "DESCRIPTION"], .. definition.Inputs.Select(i => new[] { i.Name, i.Type, i.Default?.ToJsonString() ?? "-", i.Description ?? string.Empty })]);
+        Console.Out.WriteLine();
+        Output.WriteTable([["ACTIVITY", "TYPE"], .. activities.Select(a => new[] { a.Id, a.Type })]);
+    }
+}

@@ -1,0 +1,41 @@
+using System.CommandLine;
+using FastDraft.Cli;
+using FastDraft.Cli.Commands;
+using FastDraft.Server.Worker;
+using FastDraft.Stages;
+
+// A worker is one attempt of one stage, started by the host; it is not a command for people.
+if (args is ["worker", ..])
+{
+    return await WorkerProgram.RunAsync(args[1..], BuiltinStages.Create());
+}
+
+var root = new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
+{
+    RunCommand.Build(),
+    PlanCommand.Build(),
+    WorkflowCommand.Build(),
+    RunsCommand.Build(),
+    GenerateCommand.Build(),
+    DoctorCommand.Build(),
+    CompletionCommand.Build(),
+    HelpCommand.Build(),
+};
+foreach (var command in ArtifactsCommand.Build())
+{
+    root.Subcommands.Add(command);
+}
+
+var parsed = root.Parse(args);
+if (parsed.Errors.Count > 0)
+{
+    foreach (var error in parsed.Errors)
+    {
+        Console.Error.WriteLine("error: " + error.Message);
+    }
+
+    Console.Error.WriteLine("  try: fastdraft --help");
+    return FastDraft.Core.Stages.ExitCode.Config;
+}
+
+return await parsed.InvokeAsync();
