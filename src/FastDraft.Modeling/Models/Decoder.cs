@@ -74,7 +74,7 @@ public sealed class Decoder : nn.Module
                 var values = new float[weight.numel()];
                 file.ReadFloat32(name, values);
                 using var source = tensor(values, weight.shape);
-                weight.copy_(source).Dispose();
+                weight.copy_(source);
             }
 
             return decoder;
