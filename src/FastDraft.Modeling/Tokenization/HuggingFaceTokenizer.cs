@@ -5,7 +5,8 @@ namespace FastDraft.Modeling.Tokenization;
 
 /// <summary>
 /// The byte pair encoding that a Hugging Face tokenizer.json describes, exactly: added tokens, normalizer, pre-tokenizer, merges,
-/// template and decoder. What the file asks for and this cannot do is an error at load, never a silent difference.
+/// template and decoder. A part of the file that is not known is an error at load. Known difference: under InvariantGlobalization
+/// .NET does no Unicode normalization, so a file with NFC encodes decomposed text as it stands.
 /// Safe for concurrent use.
 /// </summary>
 public sealed class HuggingFaceTokenizer
