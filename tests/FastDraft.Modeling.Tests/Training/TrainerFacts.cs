@@ -1,3 +1,4 @@
+using FastDraft.Modeling.Native;
 using FastDraft.Modeling.Training;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -9,6 +10,8 @@ public sealed class TrainerFacts : IDisposable
     private static readonly SequenceExample Sample = new([1, 5, 2, 9, 3, 7, 4, 11, 6], LossStart: 1);
     private readonly string _folder = Directory.CreateTempSubdirectory("trainer-").FullName;
 
+    static TrainerFacts() => Libtorch.Load();
+
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Theory]
@@ -16,7 +19,6 @@ public sealed class TrainerFacts : IDisposable
     [InlineData(48)]
     public void Chunked_cross_entropy_equals_the_plain_one_in_loss_and_gradients(long maxLogits)
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
         var hidden = randn([7, 8], generator: generator).requires_grad_();
@@ -35,7 +37,6 @@ public sealed class TrainerFacts : IDisposable
     [Fact]
     public void AdamW_step_equals_the_hand_computed_one_and_decays_matrices_only()
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         using var scope = NewDisposeScope();
         var matrix = new TorchSharp.Modules.Parameter(full([1, 1], 2f));
         var vector = new TorchSharp.Modules.Parameter(full([1], 2f));
@@ -63,7 +64,6 @@ public sealed class TrainerFacts : IDisposable
     [Fact]
     public void One_sample_is_learnt_by_heart_also_with_accumulation()
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         using var trainer = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), Options(200) with { AccumulationSteps = 2, LearningRate = 0.05 });
         var losses = new List<double>();
         trainer.Run(s => Add(losses, s.Loss), TestContext.Current.CancellationToken);
@@ -74,7 +74,6 @@ public sealed class TrainerFacts : IDisposable
     [Fact]
     public void A_run_killed_after_any_step_and_resumed_ends_with_the_same_bits()
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         var expected = Weights(null, killAfter: 12);
         for (var k = 1; k < 12; k++)
         {
@@ -87,7 +86,6 @@ public sealed class TrainerFacts : IDisposable
     [Fact]
     public void A_checkpoint_of_other_settings_is_not_resumed()
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         Weights(_folder, killAfter: 3);
         using var other = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), Options(12) with { SettingsDigest = "other" }, _folder);
         Assert.Equal(0, other.NextStep);
@@ -96,7 +94,6 @@ public sealed class TrainerFacts : IDisposable
     [Fact]
     public void A_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint()
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         var model = ToyTraining.Model();
         using var trainer = new Trainer(model, new PaddedSequences([Sample], 1), Options(12), _folder);
         var error = Assert.Throws<TrainingDivergedException>(() => trainer.Run(
@@ -120,7 +117,6 @@ public sealed class TrainerFacts : IDisposable
     [Fact]
     public void Best_weights_come_back()
     {
-        Assert.SkipUnless(ToyTraining.TorchLoads, ToyTraining.NoTorch);
         var model = ToyTraining.Model();
         using var trainer = new Trainer(model, new PaddedSequences([Sample], 1), Options(12));
         trainer.Step();
