@@ -1,0 +1,67 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace FastDraft.Modeling.Training;
+
+// Shapes: N rows (batch x time), C rows of one chunk, D hidden, V vocabulary.
+
+/// <summary>
+/// Cross-entropy through a tied or untied head without ever holding [N, V] logits. The gradient with respect to logits is written out
+/// (softmax minus one-hot), so each chunk costs three matrix products and one pass over its logits.
+/// </summary>
+public static class ChunkedCrossEntropy
+{
+    /// <summary>Logits of at most this many elements exist at a time (64 MiB of float32).</summary>
+    public const long DefaultMaxLogits = 1L << 24;
+
+    /// <summary>
+    /// Loss summed over labelled rows times <paramref name="scale"/>, as a scalar tensor; returns also d loss / d hidden, and adds
+    /// d loss / d head into <paramref name="headGradient_VD"/>. Labels below 0 carry no loss.
+    /// </summary>
+    public static (Tensor Loss, Tensor HiddenGradient_ND) Backward(
+        Tensor hidden_ND, Tensor head_VD, Tensor labels_N, double scale, Tensor headGradient_VD, long maxLogits = DefaultMaxLogits)
+    {
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        var hidden = hidden_ND.detach();
+        var gradient_ND = empty_like(hidden);
+        var loss = zeros(1, ScalarType.Float32, hidden.device);
+        var (n, chunk) = (hidden.shape[0], Math.Max(1, maxLogits / head_VD.shape[0]));
+        for (long start = 0; start < n; start += chunk)
+        {
+            using var chunkScope = NewDisposeScope();
+            var length = Math.Min(chunk, n - start);
+            var h_CD = hidden.narrow(0, start, length);
+            var labels_C1 = labels_N.narrow(0, start, length).unsqueeze(1);
+            var weight_C1 = labels_C1.ge(0).to(ScalarType.Float32).mul_(scale);
+            var index_C1 = labels_C1.clamp_min(0);
+            var logits_CV = matmul(h_CD, head_VD.t());
+            var logProbabilities_CV = nn.functional.log_softmax(logits_CV.to(ScalarType.Float32), 1);
+            loss.sub_(logProbabilities_CV.gather(1, index_C1).mul_(weight_C1).sum());
+            var slope_CV = logProbabilities_CV.exp_().mul_(weight_C1);
+            slope_CV.scatter_add_(1, index_C1, weight_C1.neg());
+            var narrow_CV = slope_CV.to(hidden.dtype);
+            gradient_ND.narrow(0, start, length).copy_(matmul(narrow_CV, head_VD));
+            headGradient_VD.addmm_(narrow_CV.t(), h_CD, 1, 1);
+        }
+
+        return (loss.MoveToOuterDisposeScope(), gradient_ND.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Mean loss over labelled rows, without gradients.</summary>
+    public static double Mean(Tensor hidden_ND, Tensor head_VD, Tensor labels_N, long maxLogits = DefaultMaxLogits)
+    {
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        var (n, chunk, sum) = (hidden_ND.shape[0], Math.Max(1, maxLogits / head_VD.shape[0]), 0.0);
+        for (long start = 0; start < n; start += chunk)
+        {
+            using var chunkScope = NewDisposeScope();
+            var length = Math.Min(chunk, n - start);
+            var logits_CV = matmul(hidden_ND.narrow(0, start, length), head_VD.t()).to(ScalarType.Float32);
+            sum += nn.functional.cross_entropy(logits_CV, labels_N.narrow(0, start, length), ignore_index: -1, reduction: nn.Reduction.Sum).item<float>();
+        }
+
+        return sum / Math.Max(1, labels_N.ge(0).sum().item<long>());
+    }
+}

@@ -1,0 +1,186 @@
+using System.Globalization;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace FastDraft.Modeling.Training;
+
+// Shapes: B rows of a micro batch, T positions, N = B x T, D hidden, V vocabulary.
+
+/// <summary>The parts of a model that training touches: its parameters, the hidden states after the final norm, and the output head (one of the parameters).</summary>
+public sealed record TrainedModel(
+    IReadOnlyList<(string Name, Parameter Parameter)> Parameters, Func<Tensor, Tensor> ForwardHidden, Parameter Head);
+
+/// <summary>
+/// Runs optimizer steps. Everything that decides the next step (weights, moments, step number) is in the checkpoint, and a batch is a pure
+/// function of the step, so a run killed at any moment and resumed ends, on cpu, with the same bits.
+/// </summary>
+public sealed class Trainer : IDisposable
+{
+    private readonly TrainedModel _model;
+    private readonly IBatchSource _batches;
+    private readonly TrainerOptions _options;
+    private readonly string? _resumeFolder;
+    private readonly TimeProvider _time;
+    private readonly FlatAdamW _optimizer;
+    private readonly Device _device;
+    private Tensor? _best;
+
+    /// <param name="resumeFolder">Where checkpoints are written and found; null keeps none.</param>
+    /// <exception cref="ArgumentException">The batch does not divide into the accumulation steps.</exception>
+    public Trainer(TrainedModel model, IBatchSource batches, TrainerOptions options, string? resumeFolder = null, TimeProvider? time = null)
+    {
+        if (options.BatchSize % options.AccumulationSteps != 0)
+        {
+            throw new ArgumentException($"A batch of {options.BatchSize} rows does not divide into {options.AccumulationSteps} micro batches.", nameof(options));
+        }
+
+        (_model, _batches, _options, _resumeFolder, _time) = (model, batches, options, resumeFolder, time ?? TimeProvider.System);
+        _optimizer = new FlatAdamW(model.Parameters, weightDecay: options.WeightDecay);
+        _device = model.Head.device;
+        if (_resumeFolder is not null && TrainingCheckpoint.Read(_resumeFolder, options.SettingsDigest, StateTensors()) is { } metadata)
+        {
+            NextStep = long.Parse(metadata["step"], CultureInfo.InvariantCulture);
+            BestScore = double.Parse(metadata["bestScore"], CultureInfo.InvariantCulture);
+            NumChecksWithoutGain = int.Parse(metadata["checksWithoutGain"], CultureInfo.InvariantCulture);
+            _optimizer.WriteParameters();
+        }
+    }
+
+    /// <summary>The step to run next, counted from 0; above 0 after a resume.</summary>
+    public long NextStep { get; private set; }
+
+    /// <summary>Highest score given to <see cref="KeepIfBest"/>; negative infinity before the first.</summary>
+    public double BestScore { get; private set; } = double.NegativeInfinity;
+
+    public int NumChecksWithoutGain { get; private set; }
+
+    /// <summary>Runs one optimizer step.</summary>
+    /// <exception cref="TrainingDivergedException">Loss or gradient norm is not finite; weights are those of the step before.</exception>
+    public TrainingStep Step()
+    {
+        using var scope = NewDisposeScope();
+        var began = _time.GetTimestamp();
+        var (rows, length) = (_options.BatchSize / _options.AccumulationSteps, _options.SequenceLength);
+        var ids = new long[_options.BatchSize * length];
+        var labels = new long[ids.Length];
+        _batches.Fill(NextStep * _options.BatchSize, _options.BatchSize, length, ids, labels);
+        var scale = 1.0 / Math.Max(1, labels.Count(l => l >= 0));
+        _optimizer.ZeroGradients();
+        var loss = 0.0;
+        for (var micro = 0; micro < _options.AccumulationSteps; micro++)
+        {
+            loss += Accumulate(ids.AsSpan(micro * rows * length, rows * length), labels.AsSpan(micro * rows * length, rows * length), rows, scale);
+        }
+
+        var norm = _optimizer.GatherGradients();
+        if (!double.IsFinite(loss) || !double.IsFinite(norm))
+        {
+            throw new TrainingDivergedException(NextStep, loss, norm);
+        }
+
+        var learningRate = _options.LearningRateAt(NextStep);
+        _optimizer.Step(NextStep + 1, learningRate, norm, _options.MaxGradientNorm);
+        NextStep++;
+        return new TrainingStep(NextStep, loss, learningRate, norm, ids.Length / _time.GetElapsedTime(began).TotalSeconds);
+    }
+
+    /// <summary>Runs the remaining steps, with a checkpoint every so many steps or seconds and one at the end.</summary>
+    /// <param name="afterStep">Called after each step; false ends the run early.</param>
+    public void Run(Func<TrainingStep, bool> afterStep, CancellationToken cancellationToken)
+    {
+        var saved = _time.GetTimestamp();
+        while (NextStep < _options.NumSteps)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var goOn = afterStep(Step());
+            if (!goOn || NextStep == _options.NumSteps || NextStep % _options.CheckpointEverySteps == 0
+                || _time.GetElapsedTime(saved) >= _options.CheckpointEvery)
+            {
+                Save();
+                saved = _time.GetTimestamp();
+            }
+
+            if (!goOn)
+            {
+                return;
+            }
+        }
+    }
+
+    /// <summary>Remembers the weights as the best where the score is the highest so far.</summary>
+    public bool KeepIfBest(double score)
+    {
+        if (score <= BestScore)
+        {
+            NumChecksWithoutGain++;
+            return false;
+        }
+
+        (BestScore, NumChecksWithoutGain) = (score, 0);
+        using var noGrad = no_grad();
+        Best().copy_(_optimizer.Master);
+        return true;
+    }
+
+    /// <summary>Puts the best weights back into the model; nothing happens where none was kept.</summary>
+    public void RestoreBest()
+    {
+        if (!double.IsNegativeInfinity(BestScore))
+        {
+            using var noGrad = no_grad();
+            _optimizer.Master.copy_(Best());
+            _optimizer.WriteParameters();
+        }
+    }
+
+    public void Save()
+    {
+        if (_resumeFolder is not null)
+        {
+            var metadata = new Dictionary<string, string>
+            {
+                ["format"] = "fastdraft-training/1",
+                ["settings"] = _options.SettingsDigest,
+                ["step"] = NextStep.ToString(CultureInfo.InvariantCulture),
+                ["bestScore"] = BestScore.ToString("R", CultureInfo.InvariantCulture),
+                ["checksWithoutGain"] = NumChecksWithoutGain.ToString(CultureInfo.InvariantCulture),
+            };
+            TrainingCheckpoint.Write(_resumeFolder, metadata, StateTensors());
+        }
+    }
+
+    public void Dispose()
+    {
+        _optimizer.Dispose();
+        _best?.Dispose();
+    }
+
+    private Tensor Best() => _best ??= _optimizer.Master.clone().DetachFromDisposeScope();
+
+    private List<(string Name, Tensor Values)> StateTensors() =>
+        [("weights", _optimizer.Master), ("moment1", _optimizer.Moment1), ("moment2", _optimizer.Moment2), ("best", Best())];
+
+    private double Accumulate(ReadOnlySpan<long> ids, ReadOnlySpan<long> labels, int rows, double scale)
+    {
+        using var scope = NewDisposeScope();
+        var ids_BT = tensor(ids.ToArray(), [rows, _options.SequenceLength], device: _device);
+        var labels_N = tensor(labels.ToArray(), [labels.Length], device: _device);
+        var hidden_BTD = _model.ForwardHidden(ids_BT);
+        var hidden_ND = hidden_BTD.view(-1, hidden_BTD.shape[2]);
+        var headGradient = zeros_like(_model.Head);
+        var (loss, gradient_ND) = ChunkedCrossEntropy.Backward(hidden_ND, _model.Head, labels_N, scale, headGradient, _options.MaxLogits);
+        hidden_ND.backward([gradient_ND]);
+        using var noGrad = no_grad();
+        if (_model.Head.grad is { } existing)
+        {
+            existing.add_(headGradient);
+        }
+        else
+        {
+            _model.Head.grad = headGradient;
+        }
+
+        return loss.item<float>();
+    }
+}
