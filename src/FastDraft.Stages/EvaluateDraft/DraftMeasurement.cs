@@ -11,8 +11,10 @@ public sealed record MeasuredBlock(int Drafted, int Accepted, int Emitted, doubl
 /// <summary>One generated output. <see cref="DecodeSeconds"/> leaves the prefill out.</summary>
 public sealed record MeasuredOutput(int[] Ids, IReadOnlyList<MeasuredBlock> Blocks, double DecodeSeconds);
 
-/// <summary>Generates from a prompt; draft length 0 is the target alone.</summary>
-public delegate MeasuredOutput GenerateOutput(PromptCase prompt, double temperature, int draftLength, ulong seed);
+/// <summary>
+/// Generates from a prompt; draft length 0 is the target alone. Overlaps cost time at temperature 0, so timed runs leave them out.
+/// </summary>
+public delegate MeasuredOutput GenerateOutput(PromptCase prompt, double temperature, int draftLength, ulong seed, bool recordOverlaps);
 
 /// <summary>What to measure. The sweep over all draft lengths repeats until <see cref="SweepBudget"/> is spent, at least once.</summary>
 public sealed record MeasurementPlan(
@@ -33,7 +35,7 @@ public sealed class PromptMeasurement(PromptCase prompt, double temperature, int
 
     public int DraftLength { get; } = draftLength;
 
-    /// <summary>The output of the first pass.</summary>
+    /// <summary>The timed output of the first pass.</summary>
     public MeasuredOutput Output { get; set; } = new([], [], 0);
 
     public AcceptanceSums Sums { get; } = new();
@@ -75,7 +77,7 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
         var started = clock.GetTimestamp();
         foreach (var gamma in plan.DraftLengths.Append(0))
         {
-            generate(plan.Prompts[0], plan.Temperatures[0], gamma, plan.Seed);
+            generate(plan.Prompts[0], plan.Temperatures[0], gamma, plan.Seed, recordOverlaps: false);
         }
 
         foreach (var temperature in plan.Temperatures)
@@ -125,14 +127,15 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
             foreach (var gamma in draftLengths)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                var plain = generate(prompt, temperature, 0, seed);
-                Record(prompt, temperature, gamma, plain, generate(prompt, temperature, gamma, seed));
+                var plain = generate(prompt, temperature, 0, seed, recordOverlaps: false);
+                var speculative = generate(prompt, temperature, gamma, seed, recordOverlaps: false);
+                Record(prompt, temperature, gamma, seed, plain, speculative);
                 progress?.Invoke(++done, null);
             }
         }
     }
 
-    private void Record(PromptCase prompt, double temperature, int gamma, MeasuredOutput plain, MeasuredOutput speculative)
+    private void Record(PromptCase prompt, double temperature, int gamma, ulong seed, MeasuredOutput plain, MeasuredOutput speculative)
     {
         var measurement = measurements.Find(m => m.Prompt == prompt && m.Temperature == temperature && m.DraftLength == gamma);
         var first = measurement is null;
@@ -140,7 +143,7 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
         {
             measurement = new(prompt, temperature, gamma) { Output = speculative, NumPlainTokens = plain.Ids.Length };
             measurements.Add(measurement);
-            foreach (var block in speculative.Blocks)
+            foreach (var block in generate(prompt, temperature, gamma, seed, recordOverlaps: true).Blocks)
             {
                 measurement.Sums.Add(block.Drafted, block.Accepted, block.Emitted, block.Overlaps);
             }
