@@ -5,9 +5,9 @@ using FastDraft.Core.Stages;
 using FastDraft.Export;
 using FastDraft.Export.Onnx;
 using FastDraft.Export.OpenVino;
-using FastDraft.Modeling;
 using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Models;
+using FastDraft.Modeling.Native;
 using Microsoft.ML.OnnxRuntime;
 
 namespace FastDraft.Stages.ExportDraft;
