@@ -1,0 +1,62 @@
+using System.Security.Cryptography;
+using FastDraft.Core.Stages;
+using FastDraft.Modeling.Checkpoints;
+using FastDraft.Modeling.Models;
+using FastDraft.Modeling.Native;
+using TorchSharp;
+
+namespace FastDraft.Stages;
+
+/// <summary>What every stage that computes with tensors does first: find the accelerator, read a model folder.</summary>
+internal static class TensorStages
+{
+    public static SettingDescriptor Accelerator { get; } = new(
+        "accelerator", SettingType.Choice, "Where tensors are computed.", "cpu", Choices: ["cpu", "cuda"], Category: "Machine");
+
+    /// <exception cref="StageFailureException">cuda was asked for and is not there.</exception>
+    public static torch.Device Device(StageContext context)
+    {
+        Libtorch.Load();
+        if (context.Text("accelerator") is not "cuda")
+        {
+            return torch.CPU;
+        }
+
+        return Libtorch.CudaAvailable
+            ? torch.CUDA
+            : throw new StageFailureException(FailureKind.Config, $"accelerator is cuda, but this machine offers none ({Libtorch.Report}).", "--set accelerator=cpu, or FASTDRAFT_LIBTORCH with a CUDA build");
+    }
+
+    /// <summary>Runs what reads model folders, and gives its errors a stage's form.</summary>
+    public static T Reading<T>(Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (CheckpointException e)
+        {
+            throw new StageFailureException(FailureKind.Data, e.Message, e.Hint, e);
+        }
+    }
+
+    public static Decoder LoadDecoder(string folder, torch.Device device, torch.ScalarType dtype = torch.ScalarType.Float32) =>
+        Reading(() => Decoder.Load(folder, device, dtype));
+
+    /// <summary>SHA-256 over the weight files' bytes, in shard order: who a model is.</summary>
+    public static string WeightsDigest(string folder)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var buffer = new byte[1 << 20];
+        foreach (var path in Reading(() => SafetensorsFolder.WeightFiles(folder)))
+        {
+            using var file = File.OpenRead(path);
+            for (int read; (read = file.Read(buffer)) > 0;)
+            {
+                hash.AppendData(buffer, 0, read);
+            }
+        }
+
+        return "sha256:" + Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+}
