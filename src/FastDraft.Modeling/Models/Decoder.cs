@@ -118,6 +118,17 @@ public sealed class Decoder : IDisposable
         }
     }
 
+    /// <summary>Makes the parameters leaves of autograd: called once, before training.</summary>
+    public Decoder RequireGradients()
+    {
+        foreach (var parameter in _parameters.Values)
+        {
+            parameter.requires_grad_(true);
+        }
+
+        return this;
+    }
+
     /// <summary>
     /// ids [B, T] (int64) to hidden states [B, T, D] after the final norm; causal, positions 0..T-1. Matrix products run in
     /// <paramref name="compute"/> (bfloat16 on CUDA), norms and rotary positions in float32.

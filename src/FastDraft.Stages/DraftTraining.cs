@@ -1,0 +1,96 @@
+using System.Diagnostics;
+using System.Reflection;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using FastDraft.Core.Stages;
+using FastDraft.Modeling.Models;
+using FastDraft.Modeling.Training;
+using TorchSharp;
+using TorchSharp.Modules;
+using Decoder = FastDraft.Modeling.Models.Decoder;
+
+namespace FastDraft.Stages;
+
+/// <summary>What pre-training and fine-tuning share: a trainer over the decoder, its events, and the model folder at the end.</summary>
+internal static class DraftTraining
+{
+    private const int NumLogPoints = 200;
+
+    /// <summary>bfloat16 matrix products on cuda with float32 master weights in the optimizer; float32 throughout on cpu.</summary>
+    public static torch.ScalarType ComputeType(torch.Device device) =>
+        device.type == DeviceType.CUDA ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
+
+    public static TrainedModel Trained(Decoder decoder)
+    {
+        decoder.RequireGradients();
+        return new TrainedModel(
+            [.. decoder.Parameters.Select(p => (p.Key, p.Value))], ids => decoder.ForwardHidden(ids, decoder.Dtype), (Parameter)decoder.HeadWeight);
+    }
+
+    /// <summary>Identifies everything that decides the weights but the step, so that a checkpoint of other settings is not taken up.</summary>
+    public static string SettingsDigest(StageContext context, DecoderConfig config) => Convert.ToHexStringLower(
+        SHA256.HashData(Encoding.UTF8.GetBytes(context.Settings.ToJsonString() + JsonSerializer.Serialize(config))));
+
+    /// <summary>Runs the trainer to its end. <paramref name="atInterval"/> is called about ten times and at the end; false ends the run.</summary>
+    /// <exception cref="StageFailureException">The loss or a gradient is no longer finite; the last checkpoint is from before.</exception>
+    public static double Run(StageContext context, Trainer trainer, TrainerOptions options, long numParameters, Func<long, bool> atInterval, CancellationToken cancellationToken)
+    {
+        var logEvery = Math.Max(1, options.NumSteps / NumLogPoints);
+        var intervalEvery = Math.Max(1, options.NumSteps / 10);
+        var started = Stopwatch.GetTimestamp();
+        var firstStep = trainer.NextStep;
+        var loss = double.NaN;
+        if (firstStep > 0)
+        {
+            context.Events.Log($"Resumed at step {firstStep} of {options.NumSteps}.");
+        }
+
+        try
+        {
+            trainer.Run(
+                step =>
+                {
+                    loss = step.Loss;
+                    if (step.Step % logEvery == 0 || step.Step == options.NumSteps)
+                    {
+                        var tokensPerSecond = (step.Step - firstStep) * (double)options.BatchSize * options.SequenceLength / Stopwatch.GetElapsedTime(started).TotalSeconds;
+                        context.Events.Progress(step.Step, options.NumSteps, "steps");
+                        context.Events.Metric("loss", step.Loss, step.Step);
+                        context.Events.Metric("learning_rate", step.LearningRate, step.Step);
+                        context.Events.Metric("gradient_norm", step.GradientNorm, step.Step);
+                        context.Events.Metric("tokens_per_second", tokensPerSecond, step.Step);
+                        context.Events.Metric("training_flops", 6.0 * numParameters * tokensPerSecond, step.Step);
+                    }
+
+                    return (step.Step % intervalEvery != 0 && step.Step != options.NumSteps) || atInterval(step.Step);
+                },
+                cancellationToken);
+        }
+        catch (TrainingDivergedException e)
+        {
+            throw new StageFailureException(FailureKind.Data, e.Message, "a smaller learningRate, or a look at the corpus", e);
+        }
+
+        return loss;
+    }
+
+    /// <summary>Writes the Hugging Face folder: weights, tokenizer files, and meta.json with the recipe.</summary>
+    public static void Save(Decoder decoder, string folder, string tokenizerFolder, object meta)
+    {
+        decoder.Save(folder);
+        foreach (var name in new[] { "tokenizer.json", "tokenizer_config.json" })
+        {
+            var source = Path.Join(tokenizerFolder, name);
+            if (File.Exists(source))
+            {
+                File.WriteAllBytes(Path.Join(folder, name), File.ReadAllBytes(source));
+            }
+        }
+
+        File.WriteAllText(Path.Join(folder, "meta.json"), JsonSerializer.Serialize(meta, new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true }) + "\n");
+    }
+
+    public static string LibraryVersion { get; } =
+        typeof(DraftTraining).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
+}

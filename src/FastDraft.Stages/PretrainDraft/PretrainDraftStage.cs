@@ -1,0 +1,203 @@
+using System.Text.Json.Nodes;
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Stages;
+using FastDraft.Modeling.Models;
+using FastDraft.Modeling.Training;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace FastDraft.Stages.PretrainDraft;
+
+/// <summary>
+/// Trains a draft model on token shards by next-token cross-entropy (FastDraft, section 3): from scratch in a shape derived from the
+/// parameter budget, or continuing a given draft on another corpus, mixed with the first one.
+/// </summary>
+public sealed class PretrainDraftStage : IStage
+{
+    public StageDescriptor Descriptor { get; } = Describe();
+
+    public static StageDescriptor Describe() => new(
+        "PretrainDraft", 1, "Trains a draft model with the target's vocabulary on a corpus, or continues one.",
+        [
+            new("target", SettingType.Path, "Hugging Face folder of the target model: vocabulary, positions and norms are taken from it.", Required: true),
+            new("parameters", SettingType.Integer, "Parameter budget; the architecture is derived from it.", 50_000_000, Minimum: 1, Unit: "parameters"),
+            new("numTokens", SettingType.Integer, "Tokens to train on; the corpus is repeated when it is smaller.", 1_000_000_000, Minimum: 1, Unit: "tokens"),
+            new("sequenceLength", SettingType.Integer, "Tokens of a training sequence.", 256, Minimum: 2, Unit: "tokens", Category: "Training"),
+            new("batchSize", SettingType.Integer, "Sequences of an optimizer step.", 32, Minimum: 1, Unit: "sequences", Category: "Training"),
+            new("accumulationSteps", SettingType.Integer, "Parts a batch is computed in, to fit memory.", 1, Minimum: 1, Category: "Training"),
+            new("learningRate", SettingType.Number, "Peak learning rate; 2e-3 below 10M parameters, 1e-3 below 100M, else 6e-4 when not given.", Minimum: 0, Category: "Training"),
+            new("warmupFraction", SettingType.Number, "Share of the steps with a rising learning rate.", 0.02, Minimum: 0, Maximum: 1, Category: "Training"),
+            new("weightDecay", SettingType.Number, "AdamW decay of matrices.", 0.1, Minimum: 0, Category: "Training"),
+            new("replayFraction", SettingType.Number, "Share of sequences from replayTokens.", 0.333, Minimum: 0, Maximum: 1, Category: "Training"),
+            new("numLayers", SettingType.Integer, "Layers, instead of the derived number.", Minimum: 1, Category: "Architecture"),
+            new("hiddenSize", SettingType.Integer, "Hidden size, instead of the derived one.", Minimum: 2, Category: "Architecture"),
+            new("numHeads", SettingType.Integer, "Attention heads, instead of the derived number.", Minimum: 1, Category: "Architecture"),
+            new("seed", SettingType.Integer, "Seed of the weights and of the data order.", 1),
+            TensorStages.Accelerator,
+        ],
+        [
+            new("tokens", ArtifactKind.TokenShards, "What to train on."),
+            new("tokenizer", ArtifactKind.Tokenizer, "The target's tokenizer, put beside the weights."),
+            new("draft", ArtifactKind.Model, "A draft model to continue from.", Required: false),
+            new("replayTokens", ArtifactKind.TokenShards, "Earlier corpus to mix in, so that it is not forgotten.", Required: false),
+        ],
+        [new("draft", ArtifactKind.Model, "The trained draft model.")]);
+
+    public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
+    {
+        var device = TensorStages.Device(context);
+        var target = TensorStages.Reading(() => DecoderConfig.Load(context.RequiredText("target")));
+        using var shards = TokenShards.Open(context.Input("tokens"));
+        CheckVocabulary(context, shards, target);
+        using var replay = context.HasInput("replayTokens") ? TokenShards.Open(context.Input("replayTokens")) : null;
+        if (replay is not null && replay.TokenizerDigest != shards.TokenizerDigest)
+        {
+            throw new StageFailureException(FailureKind.Data, "tokens and replayTokens were made with different tokenizers.", "align both corpora with the same target");
+        }
+
+        using var decoder = Start(context, target, device);
+        var options = Options(context, decoder.Config);
+        var needed = Math.Min(options.BatchSize, options.BatchSize - (int)(replay is null ? 0 : options.BatchSize * context.Number("replayFraction")!.Value));
+        var windows = PackedWindows.NumWindows(shards.Split("train"), options.SequenceLength);
+        if (windows < needed)
+        {
+            throw new StageFailureException(
+                FailureKind.Data, $"The corpus has {shards.Split("train").NumTokens} training tokens, {windows} sequences of {options.SequenceLength}; a batch needs {needed}.", "a larger corpus, or a smaller batchSize or sequenceLength");
+        }
+
+        context.Events.Log($"draft: {decoder.Config.NumParameters:N0} parameters, {decoder.Config.NumLayers} layers, hidden {decoder.Config.HiddenSize}, {decoder.Config.NumHeads} heads, {decoder.Config.NumKeyValueHeads} key-value heads, intermediate {decoder.Config.IntermediateSize}, vocabulary {decoder.Config.VocabularySize}; {options.NumSteps} steps of {options.BatchSize} x {options.SequenceLength}");
+        using var trainer = new Trainer(
+            DraftTraining.Trained(decoder),
+            new PackedWindows(shards.Split("train"), unchecked((ulong)context.Integer("seed")!.Value), replay?.Split("train"), replay is null ? 0 : context.Number("replayFraction")!.Value),
+            options, context.ResumeFolder);
+        var validation = double.NaN;
+        var loss = DraftTraining.Run(context, trainer, options, decoder.Config.NumParameters, step =>
+        {
+            validation = ValidationLoss(decoder, shards, options);
+            if (double.IsFinite(validation))
+            {
+                context.Events.Metric("validation_loss", validation, step);
+            }
+
+            return true;
+        }, cancellationToken);
+        DraftTraining.Save(decoder, context.Output("draft"), context.Input("tokenizer"), new
+        {
+            recipe = context.HasInput("draft") ? "continued-pretraining" : "pretraining",
+            steps = options.NumSteps,
+            tokens = options.NumSteps * options.BatchSize * options.SequenceLength,
+            loss = Finite(loss),
+            validationLoss = Finite(validation),
+            dataPosition = new { row = options.NumSteps * options.BatchSize, seed = context.Integer("seed") },
+            settings = WithoutPaths(context),
+            version = DraftTraining.LibraryVersion,
+            accelerator = context.Text("accelerator"),
+        });
+        return Task.CompletedTask;
+    }
+
+    private static double? Finite(double value) => double.IsFinite(value) ? value : null;
+
+    /// <summary>Where the target lay is nobody's business a year later, and would change the digest of equal weights.</summary>
+    private static JsonObject WithoutPaths(StageContext context)
+    {
+        var settings = context.Settings.DeepClone().AsObject();
+        settings.Remove("target");
+        return settings;
+    }
+
+    private static void CheckVocabulary(StageContext context, TokenShards shards, DecoderConfig target)
+    {
+        var manifest = JsonNode.Parse(File.ReadAllText(Path.Join(context.Input("tokenizer"), "manifest.json")))!;
+        var digest = manifest["sha256"]!.GetValue<string>();
+        if (digest != shards.TokenizerDigest)
+        {
+            throw new StageFailureException(FailureKind.Data, $"The token shards were made with tokenizer {shards.TokenizerDigest}, the tokenizer input is {digest}.", "take both from the same AlignVocabulary stage");
+        }
+
+        if (shards.VocabularySize != target.VocabularySize)
+        {
+            throw new StageFailureException(FailureKind.Data, $"The token shards have a vocabulary of {shards.VocabularySize}, the target has {target.VocabularySize}.", "align the corpus with this target");
+        }
+    }
+
+    private static Decoder Start(StageContext context, DecoderConfig target, Device device)
+    {
+        var dtype = DraftTraining.ComputeType(device);
+        if (context.HasInput("draft"))
+        {
+            var draft = TensorStages.LoadDecoder(context.Input("draft"), device, dtype);
+            return draft.Config.VocabularySize == target.VocabularySize
+                ? draft
+                : throw new StageFailureException(FailureKind.Data, $"The draft has a vocabulary of {draft.Config.VocabularySize}, the target of {target.VocabularySize}.", "a draft made for this target");
+        }
+
+        DraftShape shape;
+        try
+        {
+            shape = DraftShape.Derive(
+                context.Integer("parameters")!.Value, new TargetShape(target.VocabularySize, target.NumHeads, target.NumKeyValueHeads),
+                (int?)context.Integer("numLayers"), (int?)context.Integer("hiddenSize"), (int?)context.Integer("numHeads"));
+        }
+        catch (ArgumentException e)
+        {
+            throw new StageFailureException(FailureKind.Config, e.Message, "a larger parameters setting", e);
+        }
+
+        var decoder = new Decoder(
+            target with
+            {
+                HiddenSize = shape.HiddenSize,
+                IntermediateSize = shape.IntermediateSize,
+                NumLayers = shape.NumLayers,
+                NumHeads = shape.NumHeads,
+                NumKeyValueHeads = shape.NumKeyValueHeads,
+                HeadSize = shape.HeadSize,
+                TieWordEmbeddings = shape.TieWordEmbeddings,
+            },
+            device, dtype);
+        decoder.Initialize(context.Integer("seed")!.Value);
+        return decoder;
+    }
+
+    private static TrainerOptions Options(StageContext context, DecoderConfig config)
+    {
+        var sequenceLength = (int)Math.Min(context.Integer("sequenceLength")!.Value, config.MaxPositions);
+        var batchSize = (int)context.Integer("batchSize")!.Value;
+        var learningRate = context.Number("learningRate") ?? config.NumParameters switch { < 10_000_000 => 2e-3, < 100_000_000 => 1e-3, _ => 6e-4 };
+        return new TrainerOptions
+        {
+            NumSteps = Math.Max(1, (context.Integer("numTokens")!.Value + (batchSize * sequenceLength) - 1) / (batchSize * sequenceLength)),
+            SequenceLength = sequenceLength,
+            BatchSize = batchSize,
+            AccumulationSteps = (int)context.Integer("accumulationSteps")!.Value,
+            LearningRate = learningRate,
+            WarmupFraction = context.Number("warmupFraction")!.Value,
+            WeightDecay = context.Number("weightDecay")!.Value,
+            SettingsDigest = DraftTraining.SettingsDigest(context, config),
+        };
+    }
+
+    private static double ValidationLoss(Decoder decoder, TokenShards shards, TrainerOptions options)
+    {
+        if (!shards.HasSplit("validation"))
+        {
+            return double.NaN;
+        }
+
+        var split = shards.Split("validation");
+        var rows = (int)Math.Min(16, PackedWindows.NumWindows(split, options.SequenceLength));
+        if (rows == 0)
+        {
+            return double.NaN;
+        }
+
+        using var scope = NewDisposeScope();
+        using var _ = no_grad();
+        var ids = new long[rows * options.SequenceLength];
+        var labels = new long[ids.Length];
+        new PackedWindows(split, 0).Fill(0, rows, options.SequenceLength, ids, labels);
+        var hidden_BTD = decoder.ForwardHidden(tensor(ids, [rows, options.SequenceLength], device: decoder.Device), decoder.Dtype);
+        return ChunkedCrossEntropy.Mean(hidden_BTD.view(ids.Length, -1), decoder.HeadWeight, tensor(labels, [labels.Length], device: decoder.Device));
+    }
+}
