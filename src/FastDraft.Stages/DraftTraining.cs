@@ -17,6 +17,8 @@ internal static class DraftTraining
 {
     private const int NumLogPoints = 200;
 
+    private static readonly JsonSerializerOptions MetaJson = new(JsonSerializerDefaults.Web) { WriteIndented = true };
+
     /// <summary>bfloat16 matrix products on cuda with float32 master weights in the optimizer; float32 throughout on cpu.</summary>
     public static torch.ScalarType ComputeType(torch.Device device) =>
         device.type == DeviceType.CUDA ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
@@ -88,7 +90,7 @@ internal static class DraftTraining
             }
         }
 
-        File.WriteAllText(Path.Join(folder, "meta.json"), JsonSerializer.Serialize(meta, new JsonSerializerOptions(JsonSerializerDefaults.Web) { WriteIndented = true }) + "\n");
+        File.WriteAllText(Path.Join(folder, "meta.json"), JsonSerializer.Serialize(meta, MetaJson) + "\n");
     }
 
     public static string LibraryVersion { get; } =
