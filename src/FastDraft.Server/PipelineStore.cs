@@ -77,7 +77,7 @@ public sealed class PipelineStore : IAsyncDisposable
                     seen[stage.Id] = now;
                     yield return new StageChanged(
                         stage.EndedAt ?? stage.StartedAt ?? run.CreatedAt, stage.ActivityId, stage.Stage, stage.State, stage.Attempts.Count,
-                        stage.CachedFromRunId, stage.Failure ?? stage.Attempts.LastOrDefault()?.Failure, stage.Hint);
+                        stage.CachedFromRunId, stage.Failure ?? (stage.Attempts is [.., var last] ? last.Failure : null), stage.Hint);
                 }
             }
 
