@@ -1,0 +1,75 @@
+using System.Text.Json.Nodes;
+
+namespace FastDraft.Core.Workflows;
+
+/// <summary>The part of a definition that decides what a run does, in one fixed order.</summary>
+internal static class Canonical
+{
+    // nodeId follows from the ids, metadata is the designer's, and memoryReference plays no part in evaluation.
+    private static readonly HashSet<string> Cosmetic =
+        new(["nodeId", "metadata", "version", "vertices", "activities", "connections", "start", "displayName", "description"], StringComparer.OrdinalIgnoreCase);
+
+    public static JsonObject Of(WorkflowDefinition definition, JsonObject json) => new()
+    {
+        ["definitionId"] = definition.DefinitionId,
+        ["inputs"] = Named(json, "inputs"),
+        ["outputs"] = Named(json, "outputs"),
+        ["root"] = Activity(definition.Root),
+        ["variables"] = Named(json, "variables"),
+    };
+
+    private static JsonArray Named(JsonObject json, string member) =>
+        [.. json.Objects(member).Select(item => Members(item, true)).OrderBy(item => item.Text("name"), StringComparer.Ordinal)];
+
+    private static JsonObject Activity(WorkflowActivity activity)
+    {
+        var result = Members(activity.Json, true);
+        if (activity.Children.Count > 0)
+        {
+            IEnumerable<WorkflowActivity> ordered = activity.Type == ActivityTypes.Sequence ? activity.Children : activity.Children.OrderBy(a => a.Id, StringComparer.Ordinal);
+            result["activities"] = new JsonArray([.. ordered.Select(Activity)]);
+
+            // Studio reorders activities; all that order decides is which one starts.
+            result["start"] = activity.Type == ActivityTypes.Flowchart ? FlowGraph.StartOf(activity)?.Id : null;
+        }
+
+        if (activity.Connections.Count > 0)
+        {
+            result["connections"] = new JsonArray(
+            [
+                .. activity.Connections.Select(c => $"{c.Source}\n{c.SourcePort}\n{c.Target}\n{c.TargetPort}")
+                    .Order(StringComparer.Ordinal).Select(c => (JsonNode)c),
+            ]);
+        }
+
+        return result;
+    }
+
+    private static JsonObject Members(JsonObject json, bool dropCosmetic)
+    {
+        var result = new JsonObject();
+        foreach (var (key, value) in json.OrderBy(member => member.Key, StringComparer.Ordinal))
+        {
+            if (value is null or JsonObject { Count: 0 } or JsonArray { Count: 0 }
+                || (dropCosmetic && Cosmetic.Contains(key)) || key is "memoryReference" or "notFoundConnections")
+            {
+                continue;
+            }
+
+            var part = Value(value);
+            if (part is not JsonObject { Count: 0 })
+            {
+                result[key] = part;
+            }
+        }
+
+        return result;
+    }
+
+    private static JsonNode? Value(JsonNode? value) => value switch
+    {
+        JsonObject json => Members(json, false),
+        JsonArray array => new JsonArray([.. array.Select(Value)]),
+        _ => value?.DeepClone(),
+    };
+}
