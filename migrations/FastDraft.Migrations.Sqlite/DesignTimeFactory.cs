@@ -1,0 +1,10 @@
+using FastDraft.Persistence;
+using Microsoft.EntityFrameworkCore.Design;
+
+namespace FastDraft.Migrations.Sqlite;
+
+/// <summary>Lets the EF tool make migrations without a host.</summary>
+public sealed class DesignTimeFactory : IDesignTimeDbContextFactory<PipelineDbContext>
+{
+    public PipelineDbContext CreateDbContext(string[] args) => new(PipelineDbContext.OptionsFor("design-time.db"));
+}

@@ -1,0 +1,52 @@
+using Microsoft.EntityFrameworkCore;
+
+namespace FastDraft.Persistence;
+
+public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> options) : DbContext(options)
+{
+    public DbSet<RunRow> Runs => Set<RunRow>();
+    public DbSet<StageRunRow> StageRuns => Set<StageRunRow>();
+    public DbSet<AttemptRow> Attempts => Set<AttemptRow>();
+    public DbSet<ArtifactRow> Artifacts => Set<ArtifactRow>();
+    public DbSet<StageRunPortRow> Ports => Set<StageRunPortRow>();
+    public DbSet<MetricRow> Metrics => Set<MetricRow>();
+    public DbSet<JournalRow> Journal => Set<JournalRow>();
+    public DbSet<PathDigestRow> PathDigests => Set<PathDigestRow>();
+
+    /// <summary>Options of a database file; every connection waits 30 s for a busy one and enforces foreign keys.</summary>
+    public static DbContextOptions<PipelineDbContext> OptionsFor(string databaseFile) =>
+        new DbContextOptionsBuilder<PipelineDbContext>()
+            .UseSqlite(
+                $"Data Source={databaseFile};Foreign Keys=True;Default Timeout=30",
+                o => o.MigrationsAssembly("FastDraft.Migrations.Sqlite"))
+            .Options;
+
+    protected override void OnModelCreating(ModelBuilder modelBuilder)
+    {
+        var run = modelBuilder.Entity<RunRow>().ToTable("runs");
+        run.Property(r => r.State).HasConversion<string>();
+        run.Property(r => r.Version).IsConcurrencyToken();
+        var stage = modelBuilder.Entity<StageRunRow>().ToTable("stage_runs");
+        stage.Property(r => r.State).HasConversion<string>();
+        stage.HasIndex(r => r.KeyDigest);
+        stage.HasIndex(r => r.State);
+        stage.HasIndex(r => new { r.RunId, r.ActivityInstanceId }).IsUnique();
+        stage.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
+        var attempt = modelBuilder.Entity<AttemptRow>().ToTable("attempts");
+        attempt.Property(r => r.State).HasConversion<string>();
+        attempt.HasIndex(r => new { r.StageRunId, r.Number }).IsUnique();
+        attempt.HasOne<StageRunRow>().WithMany().HasForeignKey(r => r.StageRunId);
+        modelBuilder.Entity<ArtifactRow>().ToTable("artifacts").HasKey(r => r.Digest);
+        var port = modelBuilder.Entity<StageRunPortRow>().ToTable("stage_run_ports");
+        port.HasKey(r => new { r.StageRunId, r.IsOutput, r.Port });
+        port.HasIndex(r => r.Digest);
+        port.HasOne<StageRunRow>().WithMany().HasForeignKey(r => r.StageRunId);
+        var metric = modelBuilder.Entity<MetricRow>().ToTable("metrics");
+        metric.HasIndex(r => r.AttemptId);
+        metric.HasOne<AttemptRow>().WithMany().HasForeignKey(r => r.AttemptId);
+        var journal = modelBuilder.Entity<JournalRow>().ToTable("journal");
+        journal.HasIndex(r => r.RunId);
+        journal.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
+        modelBuilder.Entity<PathDigestRow>().ToTable("path_digests").HasKey(r => r.Path);
+    }
+}

@@ -1,0 +1,128 @@
+using FastDraft.Core.Lineage;
+using Microsoft.EntityFrameworkCore;
+
+namespace FastDraft.Persistence;
+
+/// <summary>Read-only questions; usable from any process while a host works.</summary>
+public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options, string logFolder)
+{
+    public async Task<IReadOnlyList<RunView>> ListRunsAsync(int limit = 50, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var rows = await db.Runs.AsNoTracking().OrderByDescending(r => r.CreatedAt).Take(limit).ToListAsync(ct);
+        return [.. rows.Select(r => View(r, []))];
+    }
+
+    public async Task<RunView?> GetRunAsync(Guid runId, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var run = await db.Runs.AsNoTracking().SingleOrDefaultAsync(r => r.Id == runId, ct);
+        if (run is null)
+        {
+            return null;
+        }
+
+        var stages = await db.StageRuns.AsNoTracking().Where(s => s.RunId == runId).OrderBy(s => s.CreatedAt).ToListAsync(ct);
+        var ids = stages.Select(s => s.Id).ToList();
+        var attempts = (await db.Attempts.AsNoTracking().Where(a => ids.Contains(a.StageRunId)).OrderBy(a => a.Number).ToListAsync(ct)).ToLookup(a => a.StageRunId);
+        var ports = (await db.Ports.AsNoTracking().Where(p => ids.Contains(p.StageRunId)).OrderBy(p => p.Port).ToListAsync(ct)).ToLookup(p => p.StageRunId);
+        return View(run, [.. stages.Select(s => new StageRunView(
+            s.Id, s.ActivityInstanceId, s.ActivityId, s.Stage, s.StageVersion, s.State, s.KeyDigest, s.SettingsJson, s.CachedFromRunId, s.MissReasonsJson,
+            s.Failure, s.Hint, Time(s.StartedAt), Time(s.EndedAt),
+            [.. attempts[s.Id].Select(a => new AttemptView(
+                a.Id, a.Number, a.State, a.ExitCode, a.Failure, a.Hint, Time(a.StartedAt)!.Value, Time(a.EndedAt), a.PeakRssBytes))],
+            [.. ports[s.Id].Where(p => !p.IsOutput).Select(View)],
+            [.. ports[s.Id].Where(p => p.IsOutput).Select(View)]))]);
+    }
+
+    /// <summary>By id, unique prefix of one, or the word <c>latest</c>.</summary>
+    /// <exception cref="AmbiguousReferenceException">Several runs fit.</exception>
+    public async Task<RunView?> FindRunAsync(string idOrUniquePrefix, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var ids = await db.Runs.OrderByDescending(r => r.CreatedAt).Select(r => r.Id).ToListAsync(ct);
+        var text = idOrUniquePrefix.Replace("-", "", StringComparison.Ordinal);
+        var found = idOrUniquePrefix == "latest"
+            ? [.. ids.Take(1)]
+            : ids.Where(i => i.ToString("N").StartsWith(text, StringComparison.OrdinalIgnoreCase)).ToList();
+        return found.Count switch
+        {
+            0 => null,
+            1 => await GetRunAsync(found[0], ct),
+            _ => throw new AmbiguousReferenceException(idOrUniquePrefix, [.. found.Take(5).Select(i => i.ToString())]),
+        };
+    }
+
+    public async Task<IReadOnlyList<ArtifactView>> ListArtifactsAsync(string? kind = null, int limit = 100, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await Artifacts(db, db.Artifacts.Where(a => kind == null || a.Kind == kind).OrderByDescending(a => a.CreatedAt).Take(limit), ct);
+    }
+
+    /// <exception cref="AmbiguousReferenceException">Several artifacts fit.</exception>
+    public async Task<ArtifactView?> GetArtifactAsync(string digestOrUniquePrefix, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var prefix = digestOrUniquePrefix.StartsWith("sha256:", StringComparison.Ordinal) ? digestOrUniquePrefix : "sha256:" + digestOrUniquePrefix;
+        var found = await Artifacts(db, db.Artifacts.Where(a => a.Digest.StartsWith(prefix)).Take(5), ct);
+        return found.Count <= 1 ? found.SingleOrDefault() : throw new AmbiguousReferenceException(digestOrUniquePrefix, [.. found.Select(f => f.Digest)]);
+    }
+
+    public async Task<LineageView> LineageAsync(string digest, bool upstream, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        // A cached stage run repeats the edges of the one that did the work; only the latter is history.
+        var rows = await (from p in db.Ports join s in db.StageRuns on p.StageRunId equals s.Id where s.CachedFromRunId == null select new { p, s.Stage }).ToListAsync(ct);
+        var graph = new LineageGraph(rows.Select(r => r.p.IsOutput
+            ? new LineageEdge("stage:" + r.p.StageRunId, r.p.Digest, r.p.Port)
+            : new LineageEdge(r.p.Digest, "stage:" + r.p.StageRunId, r.p.Port)));
+        var edges = upstream ? graph.Upstream(digest) : graph.Downstream(digest);
+        var kinds = rows.GroupBy(r => r.p.Digest).ToDictionary(g => g.Key, g => g.First().p.Kind);
+        var stages = rows.GroupBy(r => "stage:" + r.p.StageRunId).ToDictionary(g => g.Key, g => g.First().Stage);
+        var nodes = edges.SelectMany(e => new[] { e.From, e.To }).Append(digest).Distinct().Select(id => stages.TryGetValue(id, out var stage)
+            ? new LineageNode(id, stage, "stage")
+            : new LineageNode(id, id, kinds.GetValueOrDefault(id, "unknown")));
+        return new LineageView([.. nodes], edges);
+    }
+
+    /// <summary>The lines of an attempt, as the worker wrote them; null is the last attempt.</summary>
+    public async Task<IReadOnlyList<string>> LogsAsync(Guid runId, string activityId, int? attempt = null, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var file = await (from a in db.Attempts
+                          join s in db.StageRuns on a.StageRunId equals s.Id
+                          where s.RunId == runId && s.ActivityId == activityId && (attempt == null || a.Number == attempt)
+                          orderby a.StartedAt descending
+                          select a.LogFile).FirstOrDefaultAsync(ct);
+        var path = file is null ? null : Path.Combine(logFolder, file);
+        return path is not null && File.Exists(path) ? await File.ReadAllLinesAsync(path, ct) : [];
+    }
+
+    public async Task<IReadOnlyList<MetricView>> MetricsAsync(Guid runId, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await (from m in db.Metrics
+                      join a in db.Attempts on m.AttemptId equals a.Id
+                      join s in db.StageRuns on a.StageRunId equals s.Id
+                      where s.RunId == runId
+                      orderby m.Id
+                      select new MetricView(s.Stage, s.ActivityId, a.Number, m.Name, m.Value, m.Step)).ToListAsync(ct);
+    }
+
+    private static async Task<IReadOnlyList<ArtifactView>> Artifacts(PipelineDbContext db, IQueryable<ArtifactRow> rows, CancellationToken ct)
+    {
+        var found = await (from a in rows
+                           join s in db.StageRuns on a.StageRunId equals s.Id into makers
+                           from s in makers.DefaultIfEmpty()
+                           select new { a, RunId = s == null ? (Guid?)null : s.RunId, Stage = s == null ? null : s.Stage }).ToListAsync(ct);
+        return [.. found.OrderByDescending(f => f.a.CreatedAt).Select(f => new ArtifactView(
+            f.a.Digest, f.a.Kind, f.a.SizeBytes, f.a.NumFiles, Time(f.a.CreatedAt)!.Value, f.RunId, f.Stage))];
+    }
+
+    private static RunView View(RunRow r, IReadOnlyList<StageRunView> stages) => new(
+        r.Id, r.WorkflowName, r.DefinitionDigest, r.State, r.Incident, Time(r.CreatedAt)!.Value, Time(r.EndedAt), r.DefinitionJson, r.InputsJson, stages);
+
+    private static PortArtifactView View(StageRunPortRow p) => new(p.Port, p.Kind, p.Digest, p.External);
+
+    private static DateTimeOffset? Time(long? milliseconds) => milliseconds is { } ms ? DateTimeOffset.FromUnixTimeMilliseconds(ms) : null;
+}

@@ -1,0 +1,35 @@
+using FastDraft.Core.Lineage;
+using FastDraft.Core.Runs;
+
+namespace FastDraft.Persistence;
+
+public sealed record RunView(
+    Guid Id, string WorkflowName, string DefinitionDigest, RunState State, string? Incident, DateTimeOffset CreatedAt, DateTimeOffset? EndedAt,
+    string DefinitionJson, string InputsJson, IReadOnlyList<StageRunView> Stages);
+
+public sealed record StageRunView(
+    Guid Id, string ActivityInstanceId, string ActivityId, string Stage, int StageVersion, StageRunState State, string? KeyDigest,
+    string SettingsJson, Guid? CachedFromRunId, string? MissReasonsJson, string? Failure, string? Hint, DateTimeOffset? StartedAt, DateTimeOffset? EndedAt,
+    IReadOnlyList<AttemptView> Attempts, IReadOnlyList<PortArtifactView> Inputs, IReadOnlyList<PortArtifactView> Outputs);
+
+public sealed record AttemptView(
+    Guid Id, int Number, StageRunState State, int? ExitCode, string? Failure, string? Hint, DateTimeOffset StartedAt, DateTimeOffset? EndedAt, long? PeakRssBytes);
+
+/// <summary><paramref name="External"/>: the content of a path setting, which the store does not hold.</summary>
+public sealed record PortArtifactView(string Port, string Kind, string Digest, bool External);
+
+public sealed record ArtifactView(string Digest, string Kind, long SizeBytes, int NumFiles, DateTimeOffset CreatedAt, Guid? RunId, string? Stage);
+
+/// <summary><paramref name="Id"/> is an artifact digest or <c>stage:</c> and the stage run id.</summary>
+public sealed record LineageNode(string Id, string Label, string Kind);
+
+public sealed record LineageView(IReadOnlyList<LineageNode> Nodes, IReadOnlyList<LineageEdge> Edges);
+
+public sealed record MetricView(string Stage, string ActivityId, int Attempt, string Name, double Value, long Step);
+
+/// <summary>A shortened id fits several things.</summary>
+public sealed class AmbiguousReferenceException(string reference, IReadOnlyList<string> candidates)
+    : Exception($"'{reference}' fits {string.Join(", ", candidates)}.")
+{
+    public IReadOnlyList<string> Candidates { get; } = candidates;
+}

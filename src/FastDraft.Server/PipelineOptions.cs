@@ -1,0 +1,22 @@
+using FastDraft.Core.Stages;
+
+namespace FastDraft.Server;
+
+public sealed record PipelineOptions
+{
+    public required string DataFolder { get; init; }
+
+    /// <summary>The worker is started as WorkerFile WorkerArguments... jobfile.json, without a shell.</summary>
+    public required string WorkerFile { get; init; }
+
+    public IReadOnlyList<string> WorkerArguments { get; init; } = [];
+
+    public int MaxParallelStages { get; init; } = 1;
+
+    public required IReadOnlyList<StageDescriptor> Stages { get; init; }
+
+    /// <summary>The files that a path setting denotes; by default the file, or every file under the folder.</summary>
+    public Func<string, IReadOnlyList<string>>? ExpandPath { get; init; }
+
+    public TimeProvider Clock { get; init; } = TimeProvider.System;
+}

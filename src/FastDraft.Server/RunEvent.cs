@@ -1,0 +1,19 @@
+using FastDraft.Core.Runs;
+
+namespace FastDraft.Server;
+
+/// <summary>What a person watching a run sees.</summary>
+public abstract record RunEvent(DateTimeOffset At);
+
+public sealed record StageChanged(
+    DateTimeOffset At, string ActivityId, string Stage, StageRunState State, int Attempt, Guid? CachedFromRunId, string? Failure, string? Hint) : RunEvent(At);
+
+public sealed record StageProgress(DateTimeOffset At, string ActivityId, long Done, long? Total, string Unit) : RunEvent(At);
+
+public sealed record StageMetric(DateTimeOffset At, string ActivityId, string Name, double Value, long Step) : RunEvent(At);
+
+public sealed record StageLog(DateTimeOffset At, string ActivityId, string Level, string Message) : RunEvent(At);
+
+public sealed record LineWritten(DateTimeOffset At, string Text) : RunEvent(At);
+
+public sealed record RunFinished(DateTimeOffset At, RunState State, string? Incident) : RunEvent(At);
