@@ -19,7 +19,7 @@ internal static class ArtifactsCommand
         var limit = new Option<int>("--limit") { Description = "Artifacts to list", DefaultValueFactory = _ => 100 };
 
         var list = new Command("list", "Newest artifacts first") { kind, limit, CommonOptions.Data, CommonOptions.Format };
-        list.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        list.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var artifacts = await store.Queries.ListArtifactsAsync(parsed.GetValue(kind), parsed.GetValue(limit), token);
             if (CommonOptions.IsJson(parsed))
@@ -35,10 +35,10 @@ internal static class ArtifactsCommand
             }
 
             return ExitCode.Ok;
-        }));
+        }, token));
 
         var show = new Command("show", "An artifact's files") { artifact, CommonOptions.Data, CommonOptions.Format };
-        show.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        show.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
             var manifest = await store.Artifacts.ManifestAsync(Digest.Parse(view.Digest), token);
@@ -53,10 +53,10 @@ internal static class ArtifactsCommand
             }
 
             return ExitCode.Ok;
-        }));
+        }, token));
 
         var verify = new Command("verify", "Read every byte again and compare it with its digest") { optional, CommonOptions.Data };
-        verify.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        verify.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var artifacts = parsed.GetValue(optional) is { } one
                 ? [await EmbeddedPipeline.FindArtifactAsync(store.Queries, one, token)]
@@ -73,10 +73,10 @@ internal static class ArtifactsCommand
 
             Console.Out.WriteLine(damaged == 0 ? $"{artifacts.Count} artifacts, every byte as it was stored" : $"{damaged} damaged files");
             return damaged == 0 ? ExitCode.Ok : ExitCode.Data;
-        }));
+        }, token));
 
         var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, CommonOptions.Data };
-        get.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        get.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
             var target = Path.GetFullPath(parsed.GetValue(folder)!);
@@ -88,7 +88,7 @@ internal static class ArtifactsCommand
             await store.Artifacts.MaterializeAsync(Digest.Parse(view.Digest), target, token);
             Console.Out.WriteLine(target);
             return ExitCode.Ok;
-        }));
+        }, token));
 
         command.Subcommands.Add(list);
         command.Subcommands.Add(show);
@@ -98,7 +98,7 @@ internal static class ArtifactsCommand
 
         var downstream = new Option<bool>("--downstream") { Description = "What was made from it, instead of what made it" };
         var lineage = new Command("lineage", "What made this artifact: corpora, target, stages, settings, code") { artifact, downstream, CommonOptions.Data, CommonOptions.Format };
-        lineage.SetAction((parsed, token) => WithStore(parsed, token, async store =>
+        lineage.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
             var graph = await store.Queries.LineageAsync(view.Digest, !parsed.GetValue(downstream), token);
@@ -119,11 +119,11 @@ internal static class ArtifactsCommand
             }
 
             return ExitCode.Ok;
-        }));
+        }, token));
         yield return lineage;
     }
 
-    private static Task<int> WithStore(ParseResult parsed, CancellationToken cancellationToken, Func<PipelineStore, Task<int>> action) => CliErrors.GuardAsync(async () =>
+    private static Task<int> WithStore(ParseResult parsed, Func<PipelineStore, Task<int>> action, CancellationToken cancellationToken) => CliErrors.GuardAsync(async () =>
     {
         await using var store = await PipelineStore.OpenAsync(CommonOptions.DataFolder(parsed), cancellationToken);
         return await action(store);

@@ -136,7 +136,7 @@ internal static class RunCommand
 
     /// <summary>A stage's own verdict decides the exit code; a crash is a failed run.</summary>
     private static int FailureCode(StageRunView? failed) =>
-        failed?.Attempts.LastOrDefault()?.ExitCode is { } code and (ExitCode.Config or ExitCode.Data or ExitCode.Bug or ExitCode.Io) ? code : ExitCode.RunFailed;
+        failed is { Attempts: [.., { ExitCode: { } code }] } && code is ExitCode.Config or ExitCode.Data or ExitCode.Bug or ExitCode.Io ? code : ExitCode.RunFailed;
 
     private static async Task<Report?> ReadReportAsync(PipelineStore store, string digest)
     {

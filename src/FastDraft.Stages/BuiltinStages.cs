@@ -1,0 +1,33 @@
+using FastDraft.Core.Stages;
+using FastDraft.Stages.AlignVocabulary;
+using FastDraft.Stages.ExportDraft;
+using FastDraft.Stages.FinetuneDraft;
+using FastDraft.Stages.GenerateSynthetic;
+using FastDraft.Stages.IngestCorpus;
+using FastDraft.Stages.PretrainDraft;
+
+namespace FastDraft.Stages;
+
+/// <summary>The catalog of stages: a new one is a folder and a line here. Descriptors load no tensors; instances are for workers.</summary>
+public static class BuiltinStages
+{
+    public static IReadOnlyList<StageDescriptor> Descriptors { get; } =
+    [
+        IngestCorpusStage.Describe(),
+        AlignVocabularyStage.Describe(),
+        PretrainDraftStage.Describe(),
+        GenerateSyntheticStage.Describe(),
+        FinetuneDraftStage.Describe(),
+        ExportDraftStage.Describe(),
+    ];
+
+    public static IReadOnlyList<IStage> Create() =>
+    [
+        new IngestCorpusStage(),
+        new AlignVocabularyStage(),
+        new PretrainDraftStage(),
+        new GenerateSyntheticStage(),
+        new FinetuneDraftStage(),
+        new ExportDraftStage(),
+    ];
+}
