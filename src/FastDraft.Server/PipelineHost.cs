@@ -140,9 +140,10 @@ public sealed class PipelineHost : IAsyncDisposable
             {
                 return;
             }
-            catch (Exception e) when (e is DbUpdateException or Microsoft.Data.Sqlite.SqliteException)
+            catch (Exception e)
             {
-                // The next pass reads the tables again.
+                // The next pass reads the tables again; a reconciler that ended would strand every run.
+                Trace.TraceError(e.ToString());
                 await Task.Delay(TimeSpan.FromMilliseconds(200), CancellationToken.None);
             }
         }
@@ -158,9 +159,10 @@ public sealed class PipelineHost : IAsyncDisposable
 
         foreach (var row in await db.StageRuns.AsNoTracking().Where(s => s.State == StageRunState.Running || s.State == StageRunState.Cancelling).ToListAsync(ct))
         {
-            if (active.TryGetValue(row.Id, out var source))
+            if (enqueued.ContainsKey(row.Id))
             {
-                if (row.State == StageRunState.Cancelling)
+                // Ours, even in the moment between winning the lease and entering the active ones.
+                if (row.State == StageRunState.Cancelling && active.TryGetValue(row.Id, out var source))
                 {
                     await source.CancelAsync();
                 }

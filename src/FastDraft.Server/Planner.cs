@@ -1,0 +1,62 @@
+using System.Text.Json.Nodes;
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Workflows;
+using FastDraft.Server.Dispatch;
+
+namespace FastDraft.Server;
+
+public enum PlanVerdict
+{
+    Hit,
+    Miss,
+
+    /// <summary>An upstream stage misses, so its outputs are not known yet.</summary>
+    Unknown,
+}
+
+public sealed record PlannedStage(string ActivityId, string Stage, PlanVerdict Verdict, Guid? HitRunId, IReadOnlyList<string> Reasons);
+
+/// <summary>Says what a run would do, without doing it.</summary>
+public static class Planner
+{
+    public static async Task<IReadOnlyList<PlannedStage>> PlanAsync(
+        PipelineStore store, PipelineOptions options, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, CancellationToken ct = default)
+    {
+        var keys = new KeyBuilder(store, options.ExpandPath);
+        var known = new Dictionary<(string Instance, string Port), Digest>();
+        var plan = new List<PlannedStage>();
+        var transition = Interpreter.Start(definition, options.Stages, inputs);
+        var pending = new Queue<StartStage>(transition.Effects.OfType<StartStage>());
+        await using var db = store.Open();
+        while (pending.TryDequeue(out var start))
+        {
+            var unknown = start.Inputs.Where(i => !known.ContainsKey((i.Value.ActivityInstanceId, i.Value.Port))).ToList();
+            if (unknown.Count > 0)
+            {
+                plan.Add(new PlannedStage(
+                    start.ActivityId, start.Stage.Name, PlanVerdict.Unknown, null, [.. unknown.Select(i => $"input `{i.Key}` waits for `{i.Value.ActivityId}`")]));
+            }
+            else
+            {
+                var digests = start.Inputs.ToDictionary(i => i.Key, i => known[(i.Value.ActivityInstanceId, i.Value.Port)]);
+                var key = await keys.BuildAsync(start.Stage, start.Settings, digests, ct);
+                var hit = await keys.FindAsync(db, key.ComputeDigest(), ct);
+                plan.Add(new PlannedStage(
+                    start.ActivityId, start.Stage.Name, hit is null ? PlanVerdict.Miss : PlanVerdict.Hit, hit?.Row.RunId,
+                    hit is null ? await KeyBuilder.ExplainAsync(db, key, start.ActivityId, ct) : []));
+                foreach (var output in hit?.Outputs ?? [])
+                {
+                    known[(start.ActivityInstanceId, output.Port)] = Digest.Parse(output.Digest);
+                }
+            }
+
+            transition = Interpreter.Apply(definition, options.Stages, transition.State, new StageSucceeded(start.ActivityInstanceId));
+            foreach (var next in transition.Effects.OfType<StartStage>())
+            {
+                pending.Enqueue(next);
+            }
+        }
+
+        return plan;
+    }
+}
