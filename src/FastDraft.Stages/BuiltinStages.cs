@@ -1,5 +1,6 @@
 using FastDraft.Core.Stages;
 using FastDraft.Stages.AlignVocabulary;
+using FastDraft.Stages.EvaluateDraft;
 using FastDraft.Stages.ExportDraft;
 using FastDraft.Stages.FinetuneDraft;
 using FastDraft.Stages.GenerateSynthetic;
@@ -18,6 +19,7 @@ public static class BuiltinStages
         PretrainDraftStage.Describe(),
         GenerateSyntheticStage.Describe(),
         FinetuneDraftStage.Describe(),
+        EvaluateDraftStage.Describe(),
         ExportDraftStage.Describe(),
     ];
 
@@ -28,6 +30,7 @@ public static class BuiltinStages
         new PretrainDraftStage(),
         new GenerateSyntheticStage(),
         new FinetuneDraftStage(),
+        new EvaluateDraftStage(),
         new ExportDraftStage(),
     ];
 }
