@@ -79,7 +79,19 @@ internal static class EmbeddedPipeline
         }
     }
 
-    private static IReadOnlyList<string> ExpandPath(string path) => CorpusSources.Expand(path);
+    /// <summary>The files whose content identifies a path setting: all of a folder, or what a corpus source denotes.</summary>
+    private static IReadOnlyList<string> ExpandPath(string path)
+    {
+        if (Directory.Exists(path))
+        {
+            return [.. Directory.EnumerateFiles(path, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)];
+        }
+
+        var isSource = path == CorpusSources.DotnetDocs || path.Contains('*', StringComparison.Ordinal);
+        return isSource ? CorpusSources.Expand(path)
+            : File.Exists(path) ? [path]
+            : throw new StageFailureException(FailureKind.Config, $"'{path}' does not exist.", "the path of a file or folder, from the folder you start the run in");
+    }
 
     private static JsonNode Convert(WorkflowInput input, string text)
     {
