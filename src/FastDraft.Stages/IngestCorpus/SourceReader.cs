@@ -107,8 +107,10 @@ internal static partial class SourceReader
         var line = new List<byte>();
         var (number, tooLong) = (1, false);
         var chunk = new byte[1 << 16];
+        var total = 0L;
         for (int count; (count = stream.Read(chunk)) > 0;)
         {
+            total += count;
             for (var from = 0; from < count;)
             {
                 var end = Array.IndexOf(chunk, (byte)'\n', from, count - from);
@@ -130,6 +132,11 @@ internal static partial class SourceReader
                 tooLong = false;
                 number++;
             }
+        }
+
+        if (path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase))
+        {
+            GzipTrailer.Check(path, total);
         }
 
         if (tooLong || line.Count > 0)

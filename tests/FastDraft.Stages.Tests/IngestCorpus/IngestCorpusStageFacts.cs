@@ -147,6 +147,13 @@ public sealed class IngestCorpusStageFacts : IDisposable
     }
 
     [Fact]
+    public async Task Gzip_files_put_one_after_the_other_are_read_whole()
+    {
+        await Ingest(_folder.File("two.txt.gz", [.. Gzip("one\n"), .. Gzip("and two\n")]));
+        Assert.Equal("one\nand two\n", Assert.Single(Documents()).Text);
+    }
+
+    [Fact]
     public async Task Broken_xml_is_a_data_failure_that_names_the_file()
     {
         var source = _folder.File("docs.xml", "<doc><member name='T:A'>");
