@@ -28,6 +28,11 @@ public sealed class AlignVocabularyStage : IStage
     public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
     {
         var target = context.RequiredText("target");
+        if (!Directory.Exists(target))
+        {
+            throw new StageFailureException(FailureKind.Config, $"Setting 'target': there is no folder '{target}'.", "Point target at a Hugging Face folder.");
+        }
+
         var tokenizer = LoadTokenizer(target);
         var special = TargetVocabulary.Check(target, tokenizer);
         var seen = new bool[special.Size];

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using FastDraft.Core.Stages;
 using Microsoft.Extensions.FileSystemGlobbing;
 
@@ -48,6 +49,13 @@ public static class CorpusSources
 
         files.Sort(StringComparer.Ordinal);
         return files;
+    }
+
+    /// <summary>Lower-case hex SHA-256 of a file.</summary>
+    public static string Sha256(string path)
+    {
+        using var stream = File.OpenRead(path);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
     }
 
     private static bool IsReadable(string path) => Array.Exists(Suffixes, s => path.EndsWith(s, StringComparison.OrdinalIgnoreCase));

@@ -1,8 +1,9 @@
-using System.Buffers.Binary;
-using System.IO.Compression;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Xml;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 
@@ -11,17 +12,19 @@ namespace FastDraft.Stages.IngestCorpus;
 /// <summary>Reads, filters, deduplicates and splits text. Equal sources and settings give equal bytes.</summary>
 public sealed class IngestCorpusStage : IStage
 {
+    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
         "IngestCorpus", 1, "Reads text sources into a deduplicated corpus with a train and a validation split.",
         [
             new("sources", SettingType.PathList, "Files, folders or globs of txt, md or jsonl (plain or .gz), or the word dotnet-docs.", Required: true),
-            new("validationFraction", SettingType.Number, "Share of documents kept for validation.", 0.02, Minimum: 0, Maximum: 0.5),
+            new("validationFraction", SettingType.Number, "Share of documents kept for validation; at least one of two or more.", 0.02, Minimum: 0, Maximum: 0.5),
             new("minCharacters", SettingType.Integer, "Shorter documents are left out.", 1, Minimum: 0),
-            new("maxCharacters", SettingType.Integer, "Longer documents are left out.", 100_000_000, Minimum: 1),
-            new("maxBytes", SettingType.Integer, "Stop after this many bytes of text.", Minimum: 1, Unit: "bytes"),
-            new("maxBadFraction", SettingType.Number, "Fail when more rows than this are bad.", 0.001, Minimum: 0, Maximum: 1),
+            new("maxCharacters", SettingType.Integer, "Longer documents are left out; txt and md are first cut at paragraphs.", 100_000_000, Minimum: 1),
+            new("maxBytes", SettingType.Integer, "Keep a sample of at most this many bytes of text.", Minimum: 1, Unit: "bytes"),
+            new("maxBadFraction", SettingType.Number, "Fail when a larger share of rows (lines of txt and md) is bad.", 0.001, Minimum: 0, Maximum: 1),
             new("seed", SettingType.Integer, "Decides which documents validate.", 1),
         ],
         [],
@@ -29,90 +32,141 @@ public sealed class IngestCorpusStage : IStage
 
     public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
     {
-        var (min, max) = (context.Integer("minCharacters") ?? 1, context.Integer("maxCharacters") ?? long.MaxValue);
+        var (min, max) = (context.Integer("minCharacters") ?? 1, context.Integer("maxCharacters") ?? 100_000_000);
         var (cap, seed) = (context.Integer("maxBytes") ?? long.MaxValue, context.Integer("seed") ?? 1);
         var fraction = context.Number("validationFraction") ?? 0.02;
-        var files = context.TextList("sources").SelectMany(CorpusSources.Expand).Distinct(StringComparer.Ordinal).ToList();
-        var folder = context.Output("corpus");
-        var seen = new HashSet<string>(StringComparer.Ordinal);
-        var sources = new List<object>();
-        long numRead = 0, numBad = 0, numDuplicate = 0, numShort = 0, numLong = 0, numBytes = 0;
-        var counts = new long[2];
-        string? firstBad = null;
-        using (var train = Create(folder, "train"))
-        using (var validation = Create(folder, "validation"))
+        var maxBad = context.Number("maxBadFraction") ?? 0.001;
+        var sources = context.TextList("sources").Select(s => (Given: s, Files: CorpusSources.Expand(s))).ToList();
+        var files = sources.SelectMany(s => s.Files).Distinct(StringComparer.Ordinal).ToList();
+        var digests = new Dictionary<string, string>(StringComparer.Ordinal);
+        var tally = new ReadTally();
+        long numRead = 0, numDuplicate = 0, numShort = 0, numLong = 0;
+        using var spool = new DocumentSpool(context.ScratchFolder, seed);
+        foreach (var file in files)
         {
-            for (var i = 0; i < files.Count && numBytes < cap; i++)
+            var source = Path.GetFileName(file);
+            foreach (var text in Guarded(file, max, tally))
             {
-                var file = files[i];
-                var source = Path.GetFileName(file);
-                foreach (var text in SourceReader.Read(file, (line, why) => (numBad, firstBad) = (numBad + 1, firstBad ?? $"{file}:{line}: {why}")))
+                cancellationToken.ThrowIfCancellationRequested();
+                numRead++;
+                if (text.Length < min || string.IsNullOrWhiteSpace(text))
                 {
-                    cancellationToken.ThrowIfCancellationRequested();
-                    numRead++;
-                    var hash = SHA256.HashData(Encoding.UTF8.GetBytes(string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries))));
-                    var size = Encoding.UTF8.GetByteCount(text);
-                    if (text.Length < min || string.IsNullOrWhiteSpace(text))
-                    {
-                        numShort++;
-                    }
-                    else if (text.Length > max)
-                    {
-                        numLong++;
-                    }
-                    else if (!seen.Add(Convert.ToHexString(hash)))
-                    {
-                        numDuplicate++;
-                    }
-                    else if (numBytes + size > cap)
-                    {
-                        numBytes = cap;
-                        break;
-                    }
-                    else
-                    {
-                        var draw = SHA256.HashData([.. hash, .. BitConverter.GetBytes(seed)]);
-                        var held = BinaryPrimitives.ReadUInt64LittleEndian(draw) / 18446744073709551616.0 < fraction;
-                        Write(held ? validation : train, text, source);
-                        counts[held ? 1 : 0]++;
-                        numBytes += size;
-                    }
+                    numShort++;
                 }
-
-                using var stream = File.OpenRead(file);
-                sources.Add(new { name = source, sha256 = Convert.ToHexStringLower(SHA256.HashData(stream)) });
-                context.Events.Progress(i + 1, files.Count, "files");
+                else if (text.Length > max)
+                {
+                    numLong++;
+                }
+                else if (!spool.Add(text, source))
+                {
+                    numDuplicate++;
+                }
             }
+
+            digests[file] = CorpusSources.Sha256(file);
+            context.Events.Progress(digests.Count, files.Count, "files");
         }
 
-        if (numBad > (context.Number("maxBadFraction") ?? 0.001) * (numRead + numBad))
+        if (tally.NumBad > maxBad * tally.NumRows)
         {
             throw new StageFailureException(
-                FailureKind.Data, $"{numBad} of {numRead + numBad} rows are bad; the first is {firstBad}.", "Mend the rows or raise maxBadFraction.");
+                FailureKind.Data,
+                $"{tally.NumBad} of {tally.NumRows} rows are bad, more than maxBadFraction {maxBad.ToString(CultureInfo.InvariantCulture)}; the first is {tally.FirstBad}",
+                "Mend the rows or raise maxBadFraction.");
         }
 
-        if (counts[0] + counts[1] == 0)
+        var documents = spool.Draw(cap);
+        var numOverCap = numRead - numShort - numLong - numDuplicate - documents.Count;
+        if (documents.Count == 0)
         {
             throw new StageFailureException(
-                FailureKind.Data, $"The corpus is empty: of {numRead} documents {numShort} were too short and {numLong} too long.",
-                "Name other sources, or change minCharacters and maxCharacters.");
+                FailureKind.Data,
+                $"The corpus is empty: of {numRead} documents {numShort} were too short, {numLong} too long and {numOverCap} larger than maxBytes.",
+                "Name other sources, or change minCharacters, maxCharacters and maxBytes.");
         }
 
-        File.WriteAllText(Path.Combine(folder, "manifest.json"), JsonSerializer.Serialize(new
+        var held = Held(documents, fraction);
+        var folder = context.Output("corpus");
+        using var train = new CorpusSplitWriter(folder, "train");
+        using var validation = new CorpusSplitWriter(folder, "validation");
+        foreach (var document in documents)
         {
-            format = "fastdraft-corpus/1", numTrain = counts[0], numValidation = counts[1], numBytes, numRead, numBad, numDuplicate, numShort, numLong,
-            minCharacters = min, maxCharacters = max, validationFraction = fraction, seed, sources,
-        }));
-        context.Events.Log($"{counts[0]} training and {counts[1]} validation documents, {numBytes} bytes; left out: {numBad} bad, {numDuplicate} duplicate, {numShort} short, {numLong} long.");
+            cancellationToken.ThrowIfCancellationRequested();
+            (held.Contains(document) ? validation : train).Write(spool.Read(document), document);
+        }
+
+        var numBytes = documents.Sum(d => (long)d.NumBytes);
+        File.WriteAllText(Path.Combine(folder, "manifest.json"), JsonSerializer.Serialize(
+            new
+            {
+                format = "fastdraft-corpus/1",
+                numBytes,
+                numDocuments = documents.Count,
+                splits = new { train = train.Complete(), validation = validation.Complete() },
+                numRowsRead = tally.NumRows,
+                numDocumentsRead = numRead,
+                filters = new object[]
+                {
+                    new { name = "maxBadFraction", value = maxBad, removed = tally.NumBad },
+                    new { name = "minCharacters", value = min, removed = numShort },
+                    new { name = "maxCharacters", value = max, removed = numLong },
+                    new { name = "duplicate", removed = numDuplicate },
+                    new { name = "maxBytes", value = context.Integer("maxBytes"), removed = numOverCap },
+                },
+                firstBad = tally.FirstBad,
+                validationFraction = fraction,
+                seed,
+                sources = sources.Select(s => new { source = s.Given, numFiles = s.Files.Count, sha256 = Digest(s.Files, digests) }),
+            },
+            Json));
+        context.Events.Log(
+            $"{documents.Count - held.Count} training and {held.Count} validation documents, {numBytes} bytes; left out: {tally.NumBad} bad rows, "
+            + $"{numDuplicate} duplicate, {numShort} short, {numLong} long, {numOverCap} over maxBytes.");
         return Task.CompletedTask;
     }
 
-    private static GZipStream Create(string folder, string split) =>
-        new(File.Create(Path.Combine(folder, split + "-00000.jsonl.gz")), CompressionLevel.Optimal);
-
-    private static void Write(GZipStream stream, string text, string source)
+    /// <summary>The documents that validate. Of two or more documents at least one validates and at least one trains.</summary>
+    private static HashSet<SpooledDocument> Held(List<SpooledDocument> documents, double fraction)
     {
-        stream.Write(JsonSerializer.SerializeToUtf8Bytes(new { text, source }));
-        stream.WriteByte((byte)'\n');
+        var held = documents.Where(d => d.Validation < fraction).ToHashSet();
+        if (held.Count == 0 && documents.Count > 1)
+        {
+            held.Add(documents.MinBy(d => d.Validation)!);
+        }
+        else if (held.Count == documents.Count)
+        {
+            held.Remove(documents.MaxBy(d => d.Validation)!);
+        }
+
+        return held;
+    }
+
+    /// <summary>SHA-256 over the names and digests of a source's files, so it does not depend on where they lie.</summary>
+    private static string Digest(IEnumerable<string> files, Dictionary<string, string> digests) => Convert.ToHexStringLower(
+        SHA256.HashData(Encoding.UTF8.GetBytes(string.Concat(files.Select(f => $"{Path.GetFileName(f)} {digests[f]}\n")))));
+
+    /// <summary>The documents of a file, with what is wrong with the file as a whole told as a data failure that names it.</summary>
+    private static IEnumerable<string> Guarded(string file, long maxCharacters, ReadTally tally)
+    {
+        using var documents = SourceReader.Read(file, maxCharacters, tally).GetEnumerator();
+        while (true)
+        {
+            string text;
+            try
+            {
+                if (!documents.MoveNext())
+                {
+                    yield break;
+                }
+
+                text = documents.Current;
+            }
+            catch (Exception e) when (e is InvalidDataException or XmlException or UnauthorizedAccessException)
+            {
+                throw new StageFailureException(FailureKind.Data, $"{file} cannot be read: {e.Message}", "Replace the file or leave it out of 'sources'.", e);
+            }
+
+            yield return text;
+        }
     }
 }

@@ -12,81 +12,105 @@ internal static partial class SourceReader
     public const int MaxLineBytes = 16 << 20;
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
-    public static IEnumerable<string> Read(string path, Action<int, string> bad)
+    /// <summary>
+    /// A jsonl row is a document; a text file is one, cut at paragraphs where it is longer than <paramref name="maxCharacters"/>;
+    /// so is each documented type of an XML documentation file.
+    /// </summary>
+    /// <exception cref="InvalidDataException">Corrupt gzip.</exception>
+    /// <exception cref="System.Xml.XmlException">Broken XML.</exception>
+    public static IEnumerable<string> Read(string path, long maxCharacters, ReadTally tally)
     {
         if (path.EndsWith(".xml", StringComparison.OrdinalIgnoreCase))
         {
-            return ReadDocumentation(path);
+            return ReadDocumentation(path, tally);
         }
 
         var name = path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? path[..^3] : path;
-        return name.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase) ? ReadRows(path, bad) : ReadText(path, bad);
+        return name.EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
+            ? ReadRows(path, tally)
+            : ReadText(path, tally).SelectMany(text => Paragraphs.Cut(text, maxCharacters));
     }
 
     private static Stream Open(string path) => path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase)
         ? new GZipStream(File.OpenRead(path), CompressionMode.Decompress)
         : File.OpenRead(path);
 
-    private static IEnumerable<string> ReadText(string path, Action<int, string> bad)
+    private static IEnumerable<string> ReadText(string path, ReadTally tally)
     {
         var text = new StringBuilder();
-        foreach (var (number, bytes) in Lines(path, bad))
+        foreach (var (_, line) in Texts(path, tally))
         {
-            if (Decode(number, bytes, bad) is { } line)
-            {
-                text.Append(line).Append('\n');
-            }
+            tally.Row();
+            text.Append(line).Append('\n');
         }
 
         yield return text.ToString();
     }
 
-    private static IEnumerable<string> ReadRows(string path, Action<int, string> bad)
+    private static IEnumerable<string> ReadRows(string path, ReadTally tally)
     {
-        foreach (var (number, bytes) in Lines(path, bad))
+        foreach (var (number, line) in Texts(path, tally).Where(l => !string.IsNullOrWhiteSpace(l.Text)))
         {
-            if (Decode(number, bytes, bad) is { } line && !string.IsNullOrWhiteSpace(line))
+            tally.Row();
+            string? text = null;
+            try
             {
-                string? text = null;
-                try
-                {
-                    using var row = JsonDocument.Parse(line);
-                    text = row.RootElement.GetProperty("text").GetString();
-                }
-                catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
-                {
-                    bad(number, "not a JSON object with a text: " + e.Message);
-                }
+                using var row = JsonDocument.Parse(line);
+                text = row.RootElement.GetProperty("text").GetString() ?? throw new InvalidOperationException("the text is null.");
+            }
+            catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
+            {
+                tally.Bad(path, number, "not a JSON object with a text: " + e.Message);
+            }
 
-                if (text is not null)
-                {
-                    yield return text;
-                }
+            if (text is not null)
+            {
+                yield return text;
             }
         }
     }
 
-    private static string? Decode(int number, byte[] bytes, Action<int, string> bad)
+    /// <summary>The lines that are UTF-8; the others are counted, as rows and as bad, here.</summary>
+    private static IEnumerable<(int Number, string Text)> Texts(string path, ReadTally tally)
     {
-        try
+        foreach (var (number, bytes) in Lines(path))
         {
-            return Strict.GetString(bytes).TrimEnd('\r').TrimStart('\uFEFF');
-        }
-        catch (DecoderFallbackException)
-        {
-            bad(number, "not valid UTF-8");
-            return null;
+            string? line = null;
+            if (bytes is null)
+            {
+                tally.Row();
+                tally.Bad(path, number, "a line of over 16 MiB");
+                continue;
+            }
+
+            try
+            {
+                line = Strict.GetString(bytes).TrimEnd('\r');
+            }
+            catch (DecoderFallbackException)
+            {
+                tally.Row();
+                tally.Bad(path, number, "not valid UTF-8");
+            }
+
+            if (line is not null)
+            {
+                yield return (number, number == 1 ? line.TrimStart('\uFEFF') : line);
+            }
         }
     }
 
-    private static IEnumerable<(int Number, byte[] Bytes)> Lines(string path, Action<int, string> bad)
+    /// <summary>The lines of a file; null for one that is too long.</summary>
+    private static IEnumerable<(int Number, byte[]? Bytes)> Lines(string path)
     {
         using var stream = new BufferedStream(Open(path), 1 << 16);
         var line = new List<byte>();
         var (number, tooLong) = (1, false);
         var chunk = new byte[1 << 16];
+        var total = 0L;
         for (int count; (count = stream.Read(chunk)) > 0;)
         {
+            total += count;
             for (var from = 0; from < count;)
             {
                 var end = Array.IndexOf(chunk, (byte)'\n', from, count - from);
@@ -103,32 +127,25 @@ internal static partial class SourceReader
                     continue;
                 }
 
-                if (tooLong)
-                {
-                    bad(number, "a line of over 16 MiB");
-                }
-                else
-                {
-                    yield return (number, line.ToArray());
-                }
-
+                yield return (number, tooLong ? null : line.ToArray());
                 line.Clear();
                 tooLong = false;
                 number++;
             }
         }
 
-        if (tooLong)
+        if (path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase))
         {
-            bad(number, "a line of over 16 MiB");
+            GzipTrailer.Check(path, total);
         }
-        else if (line.Count > 0)
+
+        if (tooLong || line.Count > 0)
         {
-            yield return (number, line.ToArray());
+            yield return (number, tooLong ? null : line.ToArray());
         }
     }
 
-    private static IEnumerable<string> ReadDocumentation(string path)
+    private static IEnumerable<string> ReadDocumentation(string path, ReadTally tally)
     {
         var types = new SortedDictionary<string, StringBuilder>(StringComparer.Ordinal);
         foreach (var member in XDocument.Load(path).Descendants("member"))
@@ -152,7 +169,11 @@ internal static partial class SourceReader
             }
         }
 
-        return types.Values.Select(t => t.ToString());
+        foreach (var text in types.Values)
+        {
+            tally.Row();
+            yield return text.ToString();
+        }
     }
 
     private static string Plain(XElement element) => string.Concat(element.Nodes().Select(node => node switch
