@@ -212,7 +212,8 @@ public sealed unsafe class SafetensorsFile : ISafetensors
             }
         }
 
-        return tensors;
+        // The reader throws at anything but white space after the object, but only when it is asked to go on.
+        return reader.Read() ? throw Bad(path, "its header goes on after the object") : tensors;
     }
 
     private static long[] ReadLongs(ref Utf8JsonReader reader)

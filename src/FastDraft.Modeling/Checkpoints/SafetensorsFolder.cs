@@ -79,7 +79,7 @@ public sealed class SafetensorsFolder : ISafetensors
             using var document = JsonDocument.Parse(File.ReadAllBytes(index));
             foreach (var member in document.RootElement.GetProperty("weight_map").EnumerateObject())
             {
-                var name = member.Value.GetString()!;
+                var name = member.Value.GetString() ?? throw new CheckpointException($"'{index}' names no shard for '{member.Name}'.");
                 if (name != Path.GetFileName(name) || name is "." or ".." || !name.EndsWith(".safetensors", StringComparison.Ordinal))
                 {
                     throw new CheckpointException($"'{index}' names shard '{name}': a shard is a .safetensors file in the same folder.");

@@ -137,15 +137,15 @@ public sealed class TorchCausalSession : ICausalSession
         var sin = decoder.Rope.Sin.narrow(0, Length, count).unsqueeze(1);
 
         // Position i of the block sees the cache and the block up to itself. One fed token sees everything: no mask.
-        var mask = count == 1 ? null : ones([count, total], ScalarType.Bool, decoder.Device).tril(Length);
+        var mask = count == 1 ? null : ones([count, total], ScalarType.Bool, decoder.Device).triu(Length + 1);
         var hidden_ND = decoder.Embedding.index_select(0, ids_BT.flatten());
         for (var i = 0; i < config.NumLayers; i++)
         {
             var layer = _model.Layers[i];
-            var mixed = Attend(i, mm(decoder.RmsNorm(hidden_ND, layer.InputNorm), layer.QueryKeyValue), count, total, cos, sin, mask);
+            var mixed = Attend(i, mm(Normalize(hidden_ND, layer.InputNorm), layer.QueryKeyValue), count, total, cos, sin, mask);
             hidden_ND = addmm(hidden_ND, mixed, layer.Output, 1, 1);
-            var gateUp = mm(decoder.RmsNorm(hidden_ND, layer.PostNorm), layer.GateUp);
-            var gated = nn.functional.silu(gateUp.narrow(1, 0, config.IntermediateSize)) * gateUp.narrow(1, config.IntermediateSize, config.IntermediateSize);
+            var gateUp = mm(Normalize(hidden_ND, layer.PostNorm), layer.GateUp);
+            var gated = nn.functional.silu(gateUp.narrow(1, 0, config.IntermediateSize)).mul_(gateUp.narrow(1, config.IntermediateSize, config.IntermediateSize));
             hidden_ND = addmm(hidden_ND, gated, layer.Down, 1, 1);
         }
 
@@ -174,12 +174,34 @@ public sealed class TorchCausalSession : ICausalSession
         }
     }
 
+    /// <summary>The decoder's norm; in float32 with the fewest operations.</summary>
+    private Tensor Normalize(Tensor x, Tensor weight) => x.dtype == ScalarType.Float32 && weight.dtype == ScalarType.Float32
+        ? x.square().mean([-1], keepdim: true).add_(_model.Config.RmsNormEpsilon).rsqrt_().mul(x).mul_(weight)
+        : _model.Decoder.RmsNorm(x, weight);
+
+    /// <summary>The decoder's rotary positions; in float32 half of each head is written at a time, without a concatenation of the input.</summary>
+    private static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
+    {
+        if (x.dtype != ScalarType.Float32)
+        {
+            return Decoder.Rotate(x, cos, sin);
+        }
+
+        var half = x.shape[3] / 2;
+        var (first, second) = (x.narrow(3, 0, half), x.narrow(3, half, half));
+        var halfSin = sin.narrow(2, 0, half);
+        var rotated = x * cos;
+        rotated.narrow(3, 0, half).addcmul_(second, halfSin, -1);
+        rotated.narrow(3, half, half).addcmul_(first, halfSin, 1);
+        return rotated;
+    }
+
     private Tensor Attend(int layer, Tensor queryKeyValue, int count, int total, Tensor cos, Tensor sin, Tensor? mask)
     {
         var config = _model.Config;
         int heads = config.NumHeads, keyValueHeads = config.NumKeyValueHeads, size = config.HeadSize, groups = heads / keyValueHeads;
         var split_BTHS = queryKeyValue.view(_batch, count, heads + (2 * keyValueHeads), size);
-        var rotary_BTHS = Decoder.Rotate(split_BTHS.narrow(2, 0, heads + keyValueHeads), cos, sin);
+        var rotary_BTHS = Rotate(split_BTHS.narrow(2, 0, heads + keyValueHeads), cos, sin);
         _keys[layer].narrow(2, Length, count).copy_(rotary_BTHS.narrow(2, heads, keyValueHeads).transpose(1, 2));
         _values[layer].narrow(2, Length, count).copy_(split_BTHS.narrow(2, heads + keyValueHeads, keyValueHeads).transpose(1, 2));
 
@@ -188,7 +210,7 @@ public sealed class TorchCausalSession : ICausalSession
         var scores = matmul(query, _keys[layer].narrow(2, 0, total).transpose(2, 3)).mul_(1.0 / Math.Sqrt(size));
         if (mask is not null)
         {
-            scores = scores.view(_batch, keyValueHeads, groups, count, total).masked_fill(mask.logical_not(), float.NegativeInfinity).view(_batch, keyValueHeads, groups * count, total);
+            scores = scores.view(_batch, keyValueHeads, groups, count, total).masked_fill_(mask, float.NegativeInfinity).view(_batch, keyValueHeads, groups * count, total);
         }
 
         var mixed = matmul(scores.softmax(-1), _values[layer].narrow(2, 0, total));

@@ -1,0 +1,63 @@
+// Measures what the product's speed rests on. Usage: decode <model folder> [tokens] [runs] [threads]
+using System.Diagnostics;
+using FastDraft.Modeling.Decoding;
+using FastDraft.Modeling.Models;
+using FastDraft.Modeling.Native;
+
+if (args is not ["decode", var folder, .. var rest])
+{
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks decode <model folder> [tokens=128] [runs=5] [threads=2]");
+    return 64;
+}
+
+int Option(int index, int fallback) => rest.Length > index ? int.Parse(rest[index], System.Globalization.CultureInfo.InvariantCulture) : fallback;
+var (numTokens, runs, threads) = (Option(0, 128), Option(1, 5), Option(2, 2));
+Libtorch.Load();
+TorchSharp.torch.set_num_threads(threads);
+using var model = new TorchCausalModel(Decoder.Load(folder));
+int[] prompt = [model.Config.BosTokenId ?? 0, .. Enumerable.Range(0, 31).Select(i => i * 31 % model.VocabularySize)];
+
+// Single-token greedy decoding: the rate that a draft is to beat. The first run warms up and is not counted.
+var rates = new double[runs];
+for (var run = -1; run < runs; run++)
+{
+    using var session = model.StartSession(1, prompt.Length + numTokens);
+    var logits = new float[model.VocabularySize];
+    session.Forward(prompt, logits, 1);
+    var started = Stopwatch.GetTimestamp();
+    for (var i = 0; i < numTokens; i++)
+    {
+        session.Forward([Sampling.ArgMax(logits)], logits, 1);
+    }
+
+    var rate = numTokens / Stopwatch.GetElapsedTime(started).TotalSeconds;
+    if (run >= 0)
+    {
+        rates[run] = rate;
+        Console.WriteLine($"decode run {run + 1}: {rate:F1} tokens/s");
+    }
+}
+
+Array.Sort(rates);
+Console.WriteLine($"decode: median {rates[runs / 2]:F1}, best {rates[^1]:F1} tokens/s ({threads} threads, {numTokens} tokens a run)");
+
+// A verification block of gamma + 1 tokens, rolled back every time: its price relative to one token bounds the speedup.
+foreach (var count in new[] { 1, 2, 4, 5, 8 })
+{
+    using var session = model.StartSession(1, 256);
+    session.Forward([.. prompt, .. prompt], new float[model.VocabularySize], 1);
+    var logits = new float[count * model.VocabularySize];
+    var best = TimeSpan.MaxValue;
+    for (var i = 0; i < 40; i++)
+    {
+        var started = Stopwatch.GetTimestamp();
+        session.Forward(prompt.AsSpan(0, count), logits, count);
+        var elapsed = Stopwatch.GetElapsedTime(started);
+        best = elapsed < best ? elapsed : best;
+        session.Rollback(64);
+    }
+
+    Console.WriteLine($"forward of {count} tokens: best {best.TotalMilliseconds:F2} ms");
+}
+
+return 0;
