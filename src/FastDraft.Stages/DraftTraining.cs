@@ -80,7 +80,7 @@ internal static class DraftTraining
     /// <summary>Writes the Hugging Face folder: weights, tokenizer files, and meta.json with the recipe.</summary>
     public static void Save(Decoder decoder, string folder, string tokenizerFolder, object meta)
     {
-        decoder.Save(folder);
+        decoder.Save(folder, decoder.Dtype);
         foreach (var name in new[] { "tokenizer.json", "tokenizer_config.json" })
         {
             var source = Path.Join(tokenizerFolder, name);

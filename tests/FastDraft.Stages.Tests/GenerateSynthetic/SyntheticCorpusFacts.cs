@@ -41,7 +41,7 @@ public sealed class SyntheticCorpusFacts
     public void A_rows_text_does_not_depend_on_its_batch()
     {
         using var model = new CycleModel();
-        RolloutPrompt[] prompts = [.. Enumerable.Range(0, 6).Select(i => new RolloutPrompt(i, [i % 5, 1], i % 2))];
+        RolloutPrompt[] prompts = [.. Enumerable.Range(0, 20).Select(i => new RolloutPrompt(i, [i % 5, 1], i % 2))];
         var together = Rollout.Generate(model, prompts, 30, [4], 9, CancellationToken.None);
         for (var i = 0; i < prompts.Length; i++)
         {
@@ -51,7 +51,8 @@ public sealed class SyntheticCorpusFacts
             Assert.DoesNotContain(4, together[i].Ids[..^1]);
         }
 
-        Assert.NotEqual(together[1].Ids, together[3].Ids);
+        // Ten sampled rows are all equal only if rows shared their randomness.
+        Assert.True(together.Where((_, i) => i % 2 == 1).Select(text => string.Join(',', text.Ids)).Distinct().Count() > 1);
     }
 
     [Fact]
