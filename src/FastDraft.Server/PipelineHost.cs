@@ -30,6 +30,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly SemaphoreSlim engine = new(1);
     private readonly ConcurrentDictionary<Guid, CancellationTokenSource> active = new();
     private readonly ConcurrentDictionary<Guid, byte> enqueued = new();
+    private readonly ConcurrentDictionary<Guid, byte> takenUp = new();
     private readonly InMemoryStorage jobs = new();
     private readonly BackgroundJobClient client;
     private readonly BackgroundJobServer server;
@@ -72,12 +73,20 @@ public sealed class PipelineHost : IAsyncDisposable
             Id = Guid.CreateVersion7(), WorkflowName = definition.Name, DefinitionJson = definition.ToJson(), DefinitionDigest = definition.Digest.ToString(),
             InputsJson = JsonSerializer.Serialize(inputs), State = RunState.Running, BypassCache = bypassCache, CreatedAt = Now,
         };
+        TakeUp(run.Id);
         await using var db = Store.Open();
         db.Runs.Add(run);
         await ApplyAsync(db, run, transition, ct);
         await db.SaveChangesAsync(ct);
         signal.Release();
         return run.Id;
+    }
+
+    /// <summary>Makes this host responsible for a run; needed only where it does not take up all of them.</summary>
+    public void TakeUp(Guid runId)
+    {
+        takenUp[runId] = 0;
+        signal.Release();
     }
 
     public IAsyncEnumerable<RunEvent> WatchAsync(Guid runId, CancellationToken ct = default) => Store.WatchAsync(runId, ct);
@@ -157,7 +166,7 @@ public sealed class PipelineHost : IAsyncDisposable
             await CommitAsync(run.Id, new CancelRequested(), (_, _) => Task.FromResult(true), ct);
         }
 
-        foreach (var row in await db.StageRuns.AsNoTracking().Where(s => s.State == StageRunState.Running || s.State == StageRunState.Cancelling).ToListAsync(ct))
+        foreach (var row in await MineAsync(db, [StageRunState.Running, StageRunState.Cancelling], ct))
         {
             if (enqueued.ContainsKey(row.Id))
             {
@@ -173,18 +182,25 @@ public sealed class PipelineHost : IAsyncDisposable
             }
         }
 
-        foreach (var row in await db.StageRuns.AsNoTracking().Where(s => s.State == StageRunState.Pending).ToListAsync(ct))
+        foreach (var row in await MineAsync(db, [StageRunState.Pending], ct))
         {
             await PrepareAsync(row, ct);
         }
 
-        foreach (var id in await db.StageRuns.Where(s => s.State == StageRunState.Queued).OrderBy(s => s.CreatedAt).Select(s => s.Id).ToListAsync(ct))
+        foreach (var row in await MineAsync(db, [StageRunState.Queued], ct))
         {
+            var id = row.Id;
             if (enqueued.TryAdd(id, 0))
             {
                 client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id));
             }
         }
+    }
+
+    private async Task<List<StageRunRow>> MineAsync(PipelineDbContext db, StageRunState[] states, CancellationToken ct)
+    {
+        var rows = await db.StageRuns.AsNoTracking().Where(s => states.Contains(s.State)).OrderBy(s => s.CreatedAt).ToListAsync(ct);
+        return options.TakesUpUnfinishedRuns ? rows : [.. rows.Where(s => takenUp.ContainsKey(s.RunId))];
     }
 
     /// <summary>Computes the key of a new stage run: cached, or queued.</summary>

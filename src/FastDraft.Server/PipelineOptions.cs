@@ -18,5 +18,11 @@ public sealed record PipelineOptions
     /// <summary>The files that a path setting denotes; by default the file, or every file under the folder.</summary>
     public Func<string, IReadOnlyList<string>>? ExpandPath { get; init; }
 
+    /// <summary>
+    /// True: the host takes up every unfinished run of the data folder. False: only runs submitted to it or given to
+    /// <see cref="PipelineHost.TakeUp"/>, so that a new run does not wait behind one that was interrupted yesterday.
+    /// </summary>
+    public bool TakesUpUnfinishedRuns { get; init; } = true;
+
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 }

@@ -49,8 +49,9 @@ internal static class RunCommand
             var run = await EmbeddedPipeline.FindRunAsync(host.Queries, resume!, cancellationToken);
             definition = WorkflowDefinition.Parse(run.DefinitionJson);
 
-            // Starting the host already took an unfinished run up again; a failed one is tried anew, its finished stages are reused.
+            // An unfinished run goes on where it stood; a failed one is tried anew, its finished stages are reused.
             runId = run.State is RunState.Failed or RunState.Cancelled ? await host.RetryAsync(run.Id, cancellationToken) : run.Id;
+            host.TakeUp(runId);
         }
 
         if (!quiet)
