@@ -1,21 +1,20 @@
-// Measures what the product's speed rests on. Usage: decode <model folder> [tokens] [runs] [threads]
+// Measures what the product's speed rests on. Usage: decode <model folder> [tokens] [runs] [threads] [cpu|torch]
 using System.Diagnostics;
+using FastDraft.Modeling.Cpu;
 using FastDraft.Modeling.Decoding;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Native;
 
 if (args is not ["decode", var folder, .. var rest])
 {
-    Console.Error.WriteLine("usage: FastDraft.Benchmarks decode <model folder> [tokens=128] [runs=5] [threads=2]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks decode <model folder> [tokens=128] [runs=5] [threads=2] [engine=cpu|torch]");
     return 64;
 }
 
 int Option(int index, int fallback) => rest.Length > index ? int.Parse(rest[index], System.Globalization.CultureInfo.InvariantCulture) : fallback;
 var (numTokens, runs, threads) = (Option(0, 128), Option(1, 5), Option(2, 2));
-Libtorch.Load();
-TorchSharp.torch.set_num_threads(threads);
-using var model = new TorchCausalModel(Decoder.Load(folder));
-int[] prompt = [model.Config.BosTokenId ?? 0, .. Enumerable.Range(0, 31).Select(i => i * 31 % model.VocabularySize)];
+using ICausalModel model = rest is [_, _, _, "torch", ..] ? OnTorch() : CpuCausalModel.Load(folder, threads);
+int[] prompt = [1, .. Enumerable.Range(0, 31).Select(i => i * 31 % model.VocabularySize)];
 
 // Single-token greedy decoding: the rate that a draft is to beat. The first run warms up and is not counted.
 var rates = new double[runs];
@@ -48,7 +47,7 @@ foreach (var count in new[] { 1, 2, 4, 5, 8 })
     session.Forward([.. prompt, .. prompt], new float[model.VocabularySize], 1);
     var logits = new float[count * model.VocabularySize];
     var best = TimeSpan.MaxValue;
-    for (var i = 0; i < 40; i++)
+    for (var i = 0; i < 400; i++)
     {
         var started = Stopwatch.GetTimestamp();
         session.Forward(prompt.AsSpan(0, count), logits, count);
@@ -61,3 +60,10 @@ foreach (var count in new[] { 1, 2, 4, 5, 8 })
 }
 
 return 0;
+
+TorchCausalModel OnTorch()
+{
+    Libtorch.Load();
+    TorchSharp.torch.set_num_threads(threads);
+    return new TorchCausalModel(Decoder.Load(folder));
+}

@@ -1,0 +1,380 @@
+// Shapes: N rows (batch x tokens fed), D hidden, V vocabulary, H heads, K key-value heads, S head size, F intermediate.
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using FastDraft.Modeling.Checkpoints;
+using FastDraft.Modeling.Models;
+
+namespace FastDraft.Modeling.Cpu;
+
+/// <summary>
+/// The decoder for text generation on a CPU, in float32. At batch 1 a tensor library spends more on calling operations than on
+/// reading the weights of a small model; here a step is one pass over them. Parameters are those of <see cref="Decoder"/>.
+/// </summary>
+public sealed class CpuCausalModel : ICausalModel
+{
+    private CpuCausalModel(DecoderConfig config, ISafetensors weights, int numThreads)
+    {
+        Config = config;
+        var (hidden, heads, keyValue) = (config.HiddenSize, config.NumHeads * config.HeadSize, config.NumKeyValueHeads * config.HeadSize);
+        Embedding = WeightMatrix.Load(weights, hidden, ("model.embed_tokens.weight", config.VocabularySize));
+        Head = config.TieWordEmbeddings ? Embedding : WeightMatrix.Load(weights, hidden, ("lm_head.weight", config.VocabularySize));
+        FinalNorm = Vector("model.norm.weight");
+        Layers = [.. Enumerable.Range(0, config.NumLayers).Select(i => $"model.layers.{i}.").Select(p => new Layer(
+            Vector(p + "input_layernorm.weight"),
+            WeightMatrix.Load(weights, hidden, (p + "self_attn.q_proj.weight", heads), (p + "self_attn.k_proj.weight", keyValue), (p + "self_attn.v_proj.weight", keyValue)),
+            WeightMatrix.Load(weights, heads, (p + "self_attn.o_proj.weight", hidden)),
+            Vector(p + "post_attention_layernorm.weight"),
+            WeightMatrix.Load(weights, hidden, (p + "mlp.gate_proj.weight", config.IntermediateSize), (p + "mlp.up_proj.weight", config.IntermediateSize)),
+            WeightMatrix.Load(weights, config.IntermediateSize, (p + "mlp.down_proj.weight", hidden))))];
+        (Cos, Sin) = Rope(config);
+        Sharing = new WorkSharing(numThreads);
+
+        float[] Vector(string name)
+        {
+            var values = new float[hidden];
+            weights.ReadFloat32(name, values);
+            return values;
+        }
+    }
+
+    public DecoderConfig Config { get; }
+
+    public int VocabularySize => Config.VocabularySize;
+
+    public int ContextLength => Config.MaxPositions;
+
+    public long NumParameters => Config.NumParameters;
+
+    public int NumThreads => Sharing.NumThreads;
+
+    internal WeightMatrix Embedding { get; }
+
+    internal WeightMatrix Head { get; }
+
+    internal float[] FinalNorm { get; }
+
+    internal IReadOnlyList<Layer> Layers { get; }
+
+    /// <summary>[positions, S / 2]</summary>
+    internal float[] Cos { get; }
+
+    internal float[] Sin { get; }
+
+    internal WorkSharing Sharing { get; }
+
+    /// <exception cref="CheckpointException">The folder is not a usable Llama-family checkpoint.</exception>
+    public static CpuCausalModel Load(string folder, int? numThreads = null)
+    {
+        var config = DecoderConfig.Load(folder);
+        using var weights = SafetensorsFolder.Open(folder);
+        return new CpuCausalModel(config, weights, numThreads ?? Environment.ProcessorCount);
+    }
+
+    public ICausalSession StartSession(int batch = 1, int? capacity = null) =>
+        new CpuCausalSession(this, batch, Math.Min(capacity ?? ContextLength, ContextLength));
+
+    public void Dispose()
+    {
+        Sharing.Dispose();
+        if (!ReferenceEquals(Head, Embedding))
+        {
+            Head.Dispose();
+        }
+
+        Embedding.Dispose();
+        foreach (var layer in Layers)
+        {
+            layer.QueryKeyValue.Dispose();
+            layer.Output.Dispose();
+            layer.GateUp.Dispose();
+            layer.Down.Dispose();
+        }
+    }
+
+    private static (float[] Cos, float[] Sin) Rope(DecoderConfig config)
+    {
+        var half = config.HeadSize / 2;
+        var cos = new float[config.MaxPositions * half];
+        var sin = new float[cos.Length];
+        for (var position = 0; position < config.MaxPositions; position++)
+        {
+            for (var i = 0; i < half; i++)
+            {
+                // Rounded to float32 before cos and sin, as the reference implementation does.
+                var angle = position * (float)(1.0 / Math.Pow(config.RopeTheta, 2.0 * i / config.HeadSize));
+                (cos[(position * half) + i], sin[(position * half) + i]) = (MathF.Cos(angle), MathF.Sin(angle));
+            }
+        }
+
+        return (cos, sin);
+    }
+
+    internal sealed record Layer(float[] InputNorm, WeightMatrix QueryKeyValue, WeightMatrix Output, float[] PostNorm, WeightMatrix GateUp, WeightMatrix Down);
+}
+
+/// <summary>Keys and values [layer][sequence, K, capacity, S] in float32; rollback only moves the length.</summary>
+internal sealed unsafe class CpuCausalSession : ICausalSession
+{
+    private readonly CpuCausalModel _model;
+    private readonly int _batch;
+    private readonly float[][] _keys;
+    private readonly float[][] _values;
+    private readonly MultiplyWork _multiply = new();
+    private readonly AttendWork _attend;
+    private int _numRows;
+    private float* _hidden;
+    private float* _normed;
+    private float* _projected;
+    private float* _mixed;
+    private float* _gateUp;
+
+    public CpuCausalSession(CpuCausalModel model, int batch, int capacity)
+    {
+        (_model, _batch, Capacity) = (model, batch, capacity);
+        var size = checked(batch * model.Config.NumKeyValueHeads * capacity * model.Config.HeadSize);
+        _keys = [.. model.Layers.Select(_ => GC.AllocateUninitializedArray<float>(size))];
+        _values = [.. model.Layers.Select(_ => GC.AllocateUninitializedArray<float>(size))];
+        _attend = new AttendWork(this);
+    }
+
+    public int Length { get; private set; }
+
+    public int Capacity { get; }
+
+    public void Forward(ReadOnlySpan<int> tokens, Span<float> logits, int numLogitRows)
+    {
+        var config = _model.Config;
+        var count = tokens.Length / _batch;
+        if (count == 0 || count * _batch != tokens.Length || Length + count > Capacity || numLogitRows > count)
+        {
+            throw new ArgumentException($"{tokens.Length} tokens for {_batch} sequences, {Length} of {Capacity} positions used, {numLogitRows} logit rows wanted.", nameof(tokens));
+        }
+
+        if (logits.Length != _batch * numLogitRows * config.VocabularySize)
+        {
+            throw new ArgumentException($"Logits hold {logits.Length} values, {_batch} x {numLogitRows} x {config.VocabularySize} are written.", nameof(logits));
+        }
+
+        foreach (var token in tokens)
+        {
+            if ((uint)token >= (uint)config.VocabularySize)
+            {
+                throw new ArgumentException($"Token id {token} lies outside the vocabulary of {config.VocabularySize}.", nameof(tokens));
+            }
+        }
+
+        var numRows = tokens.Length;
+        Reserve(numRows);
+        var hidden = config.HiddenSize;
+        for (var row = 0; row < numRows; row++)
+        {
+            _model.Embedding.ReadRow(tokens[row], _hidden + ((long)row * hidden));
+        }
+
+        for (var l = 0; l < config.NumLayers; l++)
+        {
+            var layer = _model.Layers[l];
+            Normalize(_hidden, _normed, numRows, layer.InputNorm);
+            Multiply(layer.QueryKeyValue, _normed, _projected, numRows, add: false);
+            RotateAndCache(l, numRows, count);
+            _attend.Prepare(_keys[l], _values[l], count);
+            _model.Sharing.Run(_attend, numRows * config.NumHeads, Math.Max(1, numRows * config.NumHeads / (2 * _model.NumThreads)));
+            Multiply(layer.Output, _mixed, _hidden, numRows, add: true);
+            Normalize(_hidden, _normed, numRows, layer.PostNorm);
+            Multiply(layer.GateUp, _normed, _gateUp, numRows, add: false);
+            Gate(numRows);
+            Multiply(layer.Down, _mixed, _hidden, numRows, add: true);
+        }
+
+        Length += count;
+        if (numLogitRows == 0)
+        {
+            return;
+        }
+
+        // The wanted rows lie at the end of each sequence: packed together, the head is one product.
+        for (var sequence = 0; sequence < _batch; sequence++)
+        {
+            Normalize(
+                _hidden + ((((long)sequence * count) + count - numLogitRows) * hidden), _normed + ((long)sequence * numLogitRows * hidden), numLogitRows, _model.FinalNorm);
+        }
+
+        fixed (float* destination = logits)
+        {
+            Multiply(_model.Head, _normed, destination, _batch * numLogitRows, add: false);
+        }
+    }
+
+    public void Rollback(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
+        Length = length;
+    }
+
+    public void Dispose() => Release();
+
+    private void Multiply(WeightMatrix matrix, float* input, float* output, int numRows, bool add)
+    {
+        _multiply.Prepare(matrix, input, output, numRows, add);
+
+        // A chunk is worth handing over from a few microseconds of work on.
+        const long WorkOfChunk = 1 << 17;
+        var chunk = (int)Math.Max(1, WorkOfChunk / (64L * matrix.NumIn * numRows));
+        _model.Sharing.Run(_multiply, matrix.NumBlocks, chunk);
+    }
+
+    private void Normalize(float* input, float* output, int numRows, float[] weight)
+    {
+        var hidden = weight.Length;
+        for (var row = 0; row < numRows; row++)
+        {
+            var source = new ReadOnlySpan<float>(input + ((long)row * hidden), hidden);
+            var destination = new Span<float>(output + ((long)row * hidden), hidden);
+            var scale = 1f / MathF.Sqrt((TensorPrimitives.SumOfSquares(source) / hidden) + (float)_model.Config.RmsNormEpsilon);
+            TensorPrimitives.Multiply(source, scale, destination);
+            TensorPrimitives.Multiply(destination, weight, destination);
+        }
+    }
+
+    private void RotateAndCache(int layer, int numRows, int count)
+    {
+        var config = _model.Config;
+        var (size, half, heads, keyValueHeads) = (config.HeadSize, config.HeadSize / 2, config.NumHeads, config.NumKeyValueHeads);
+        var width = (heads + (2 * keyValueHeads)) * size;
+        for (var row = 0; row < numRows; row++)
+        {
+            var position = Length + (row % count);
+            var projected = _projected + ((long)row * width);
+            for (var head = 0; head < heads + keyValueHeads; head++)
+            {
+                var x = projected + (head * size);
+                for (var i = 0; i < half; i++)
+                {
+                    var (cos, sin) = (_model.Cos[(position * half) + i], _model.Sin[(position * half) + i]);
+                    (x[i], x[i + half]) = ((x[i] * cos) - (x[i + half] * sin), (x[i + half] * cos) + (x[i] * sin));
+                }
+            }
+
+            for (var head = 0; head < keyValueHeads; head++)
+            {
+                var slot = ((((row / count * keyValueHeads) + head) * Capacity) + position) * size;
+                new ReadOnlySpan<float>(projected + ((heads + head) * size), size).CopyTo(_keys[layer].AsSpan(slot, size));
+                new ReadOnlySpan<float>(projected + ((heads + keyValueHeads + head) * size), size).CopyTo(_values[layer].AsSpan(slot, size));
+            }
+        }
+    }
+
+    /// <summary>mixed = silu(gate) * up</summary>
+    private void Gate(int numRows)
+    {
+        var size = _model.Config.IntermediateSize;
+        for (var row = 0; row < numRows; row++)
+        {
+            var gate = new ReadOnlySpan<float>(_gateUp + ((long)row * 2 * size), size);
+            var up = new ReadOnlySpan<float>(_gateUp + ((long)row * 2 * size) + size, size);
+            var mixed = new Span<float>(_mixed + ((long)row * size), size);
+            TensorPrimitives.Sigmoid(gate, mixed);
+            TensorPrimitives.Multiply(mixed, gate, mixed);
+            TensorPrimitives.Multiply(mixed, up, mixed);
+        }
+    }
+
+    private void Reserve(int numRows)
+    {
+        if (numRows <= _numRows)
+        {
+            return;
+        }
+
+        Release();
+        var config = _model.Config;
+        var mixed = Math.Max(config.NumHeads * config.HeadSize, config.IntermediateSize);
+        _hidden = Allocate(config.HiddenSize);
+        _normed = Allocate(config.HiddenSize);
+        _projected = Allocate((config.NumHeads + (2 * config.NumKeyValueHeads)) * config.HeadSize);
+        _mixed = Allocate(mixed);
+        _gateUp = Allocate(2 * config.IntermediateSize);
+        _numRows = numRows;
+
+        float* Allocate(int width) => (float*)NativeMemory.AlignedAlloc((nuint)((long)numRows * width * sizeof(float)), 64);
+    }
+
+    private void Release()
+    {
+        NativeMemory.AlignedFree(_hidden);
+        NativeMemory.AlignedFree(_normed);
+        NativeMemory.AlignedFree(_projected);
+        NativeMemory.AlignedFree(_mixed);
+        NativeMemory.AlignedFree(_gateUp);
+        _hidden = _normed = _projected = _mixed = _gateUp = null;
+        _numRows = 0;
+    }
+
+    private sealed class MultiplyWork : IRangeWork
+    {
+        private WeightMatrix _matrix = null!;
+        private float* _input;
+        private float* _output;
+        private int _numRows;
+        private bool _add;
+
+        public void Prepare(WeightMatrix matrix, float* input, float* output, int numRows, bool add)
+        {
+            _matrix = matrix;
+            _input = input;
+            _output = output;
+            _numRows = numRows;
+            _add = add;
+        }
+
+        public void Run(int start, int end) => _matrix.Multiply(_input, _output, _numRows, start, end, _add);
+    }
+
+    /// <summary>Attention of one (row, head) an item: the row at position p sees positions 0..p of its sequence.</summary>
+    private sealed class AttendWork(CpuCausalSession session) : IRangeWork
+    {
+        [ThreadStatic]
+        private static float[]? _scores;
+
+        private float[] _keys = null!;
+        private float[] _values = null!;
+        private int _count;
+
+        public void Prepare(float[] keys, float[] values, int count) => (_keys, _values, _count) = (keys, values, count);
+
+        public void Run(int start, int end)
+        {
+            var config = session._model.Config;
+            var (size, heads, keyValueHeads) = (config.HeadSize, config.NumHeads, config.NumKeyValueHeads);
+            var width = (heads + (2 * keyValueHeads)) * size;
+            var scale = 1f / MathF.Sqrt(size);
+            if (_scores is null || _scores.Length < session.Capacity)
+            {
+                _scores = new float[session.Capacity];
+            }
+
+            for (var item = start; item < end; item++)
+            {
+                var (row, head) = (item / heads, item % heads);
+                var length = session.Length + (row % _count) + 1;
+                var offset = ((row / _count * keyValueHeads) + (head / (heads / keyValueHeads))) * session.Capacity * size;
+                var query = new ReadOnlySpan<float>(session._projected + ((long)row * width) + (head * size), size);
+                var scores = _scores.AsSpan(0, length);
+                for (var position = 0; position < length; position++)
+                {
+                    scores[position] = TensorPrimitives.Dot(query, _keys.AsSpan(offset + (position * size), size)) * scale;
+                }
+
+                TensorPrimitives.SoftMax(scores, scores);
+                var mixed = new Span<float>(session._mixed + ((long)row * heads * size) + (head * size), size);
+                mixed.Clear();
+                for (var position = 0; position < length; position++)
+                {
+                    TensorPrimitives.MultiplyAdd(_values.AsSpan(offset + (position * size), size), scores[position], mixed, mixed);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using FastDraft.Modeling.Checkpoints;
+
+namespace FastDraft.Modeling.Cpu;
+
+/// <summary>
+/// Weights [out, in], packed as panels of 16 outputs ([out / 16][in][16]), so that a vector holds 16 outputs and no sum over lanes is
+/// needed. bfloat16 stays bfloat16 in memory and is widened exactly on its way into the registers: the arithmetic is float32 and half
+/// the bytes are read. An output is one chain of fused multiply-adds over the inputs in order, whatever the number of tokens or
+/// threads: a token's logits have the same bits alone, in a verification block and in a prompt.
+/// </summary>
+internal sealed unsafe class WeightMatrix : IDisposable
+{
+    private const int Lanes = 16;
+    private const int PanelsOfBlock = 4;
+
+    private readonly void* _weights;
+    private readonly bool _isBFloat16;
+    private readonly int _numPanels;
+
+    private WeightMatrix(int numOut, int numIn, bool isBFloat16)
+    {
+        (NumOut, NumIn, _isBFloat16) = (numOut, numIn, isBFloat16);
+        _numPanels = (numOut + Lanes - 1) / Lanes;
+
+        // Whole blocks are computed; the outputs beyond the last one are zero and never stored.
+        var numPadded = (long)(_numPanels + PanelsOfBlock - 1) / PanelsOfBlock * PanelsOfBlock * Lanes;
+        var bytes = (nuint)(numPadded * numIn * (isBFloat16 ? sizeof(ushort) : sizeof(float)));
+        _weights = NativeMemory.AlignedAlloc(bytes, 64);
+        NativeMemory.Clear(_weights, bytes);
+    }
+
+    private interface IWeights
+    {
+        /// <summary>16 weights from element <paramref name="at"/>, as float32.</summary>
+        static abstract Vector512<float> Load(void* weights, long at);
+    }
+
+    public int NumOut { get; }
+
+    public int NumIn { get; }
+
+    /// <summary>Blocks of 64 outputs: the unit in which a product is divided.</summary>
+    public int NumBlocks => (_numPanels + PanelsOfBlock - 1) / PanelsOfBlock;
+
+    /// <summary>Stacks tensors with equal input sizes along the output.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing or of another shape.</exception>
+    public static WeightMatrix Load(ISafetensors file, int numIn, params (string Name, int NumOut)[] tensors)
+    {
+        foreach (var (name, rows) in tensors)
+        {
+            if (!file.Tensors.TryGetValue(name, out var entry))
+            {
+                throw new CheckpointException($"The weights have no tensor '{name}', which config.json calls for.");
+            }
+
+            if (!entry.Shape.SequenceEqual([(long)rows, numIn]))
+            {
+                throw new CheckpointException($"Tensor '{name}' has shape [{string.Join(", ", entry.Shape)}], config.json calls for [{rows}, {numIn}].");
+            }
+        }
+
+        var matrix = new WeightMatrix(tensors.Sum(t => t.NumOut), numIn, tensors.All(t => file.Tensors[t.Name].Dtype == "BF16"));
+        var first = 0;
+        foreach (var (name, rows) in tensors)
+        {
+            if (matrix._isBFloat16)
+            {
+                matrix.Pack((ushort*)matrix._weights, MemoryMarshal.Cast<byte, ushort>(file.Bytes(name)), first);
+            }
+            else
+            {
+                var values = new float[checked(rows * numIn)];
+                file.ReadFloat32(name, values);
+                matrix.Pack((float*)matrix._weights, values, first);
+            }
+
+            first += rows;
+        }
+
+        return matrix;
+    }
+
+    /// <summary>The weights of one output, widened to float32.</summary>
+    public void ReadRow(int row, float* destination)
+    {
+        var at = ((long)(row / Lanes) * NumIn * Lanes) + (row % Lanes);
+        for (var i = 0; i < NumIn; i++, at += Lanes)
+        {
+            destination[i] = _isBFloat16 ? BitConverter.UInt32BitsToSingle((uint)((ushort*)_weights)[at] << 16) : ((float*)_weights)[at];
+        }
+    }
+
+    /// <summary>
+    /// output[token, o] (+)= sum_i input[token, i] weights[o, i] for the blocks of outputs from <paramref name="start"/> to
+    /// <paramref name="end"/>. input is [numTokens, in], output [numTokens, out].
+    /// </summary>
+    public void Multiply(float* input, float* output, int numTokens, int start, int end, bool add)
+    {
+        if (_isBFloat16)
+        {
+            Multiply<BFloat16>(input, output, numTokens, start, end, add);
+        }
+        else
+        {
+            Multiply<Float32>(input, output, numTokens, start, end, add);
+        }
+    }
+
+    public void Dispose() => NativeMemory.AlignedFree(_weights);
+
+    private void Multiply<TWeights>(float* input, float* output, int numTokens, int start, int end, bool add)
+        where TWeights : struct, IWeights
+    {
+        for (var block = start; block < end; block++)
+        {
+            var panel = block * PanelsOfBlock;
+            var numRows = Math.Min(PanelsOfBlock * Lanes, NumOut - (panel * Lanes));
+            for (var token = 0; token < numTokens;)
+            {
+                var x = input + ((long)token * NumIn);
+                var y = output + ((long)token * NumOut) + (panel * Lanes);
+                switch (numTokens - token)
+                {
+                    case 1:
+                        Block1<TWeights>(panel, x, y, numRows, add);
+                        token += 1;
+                        break;
+                    case 2:
+                        Block2<TWeights>(panel, x, y, numRows, add);
+                        token += 2;
+                        break;
+                    case 3 or 6 or 9:
+                        Block3<TWeights>(panel, x, y, numRows, add);
+                        token += 3;
+                        break;
+                    case 5:
+                        Block5<TWeights>(panel, x, y, numRows, add);
+                        token += 5;
+                        break;
+                    default:
+                        Block4<TWeights>(panel, x, y, numRows, add);
+                        token += 4;
+                        break;
+                }
+            }
+        }
+    }
+
+    private void Pack<T>(T* packed, ReadOnlySpan<T> rows, int first)
+        where T : unmanaged
+    {
+        for (var row = 0; row < rows.Length / NumIn; row++)
+        {
+            var at = ((long)((first + row) / Lanes) * NumIn * Lanes) + ((first + row) % Lanes);
+            var source = rows.Slice(row * NumIn, NumIn);
+            for (var i = 0; i < NumIn; i++, at += Lanes)
+            {
+                packed[at] = source[i];
+            }
+        }
+    }
+
+    // One block of 64 outputs for 1 to 5 tokens. Written out, because the sums must stay in registers; optimized from the first call,
+    // because a short generation would otherwise end before the runtime finds out that this is where its time goes.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Block1<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+        where TWeights : struct, IWeights
+    {
+        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        Vector512<float> s00 = default;
+        Vector512<float> s10 = default;
+        Vector512<float> s20 = default;
+        Vector512<float> s30 = default;
+        for (var i = 0; i < NumIn; i++)
+        {
+            long at = (long)i * Lanes;
+            var v0 = Vector512.Create(x[i]);
+            var w = TWeights.Load(_weights, w0 + at);
+            s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
+            w = TWeights.Load(_weights, w1 + at);
+            s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
+            w = TWeights.Load(_weights, w2 + at);
+            s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
+            w = TWeights.Load(_weights, w3 + at);
+            s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
+        }
+
+        Store(y, s00, s10, s20, s30, numRows, add);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Block2<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+        where TWeights : struct, IWeights
+    {
+        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        Vector512<float> s00 = default, s01 = default;
+        Vector512<float> s10 = default, s11 = default;
+        Vector512<float> s20 = default, s21 = default;
+        Vector512<float> s30 = default, s31 = default;
+        float* x1 = x + NumIn;
+        for (var i = 0; i < NumIn; i++)
+        {
+            long at = (long)i * Lanes;
+            var v0 = Vector512.Create(x[i]);
+            var v1 = Vector512.Create(x1[i]);
+            var w = TWeights.Load(_weights, w0 + at);
+            s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
+            s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
+            w = TWeights.Load(_weights, w1 + at);
+            s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
+            s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
+            w = TWeights.Load(_weights, w2 + at);
+            s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
+            s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
+            w = TWeights.Load(_weights, w3 + at);
+            s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
+            s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
+        }
+
+        Store(y, s00, s10, s20, s30, numRows, add);
+        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Block3<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+        where TWeights : struct, IWeights
+    {
+        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        Vector512<float> s00 = default, s01 = default, s02 = default;
+        Vector512<float> s10 = default, s11 = default, s12 = default;
+        Vector512<float> s20 = default, s21 = default, s22 = default;
+        Vector512<float> s30 = default, s31 = default, s32 = default;
+        float* x1 = x + NumIn, x2 = x1 + NumIn;
+        for (var i = 0; i < NumIn; i++)
+        {
+            long at = (long)i * Lanes;
+            var v0 = Vector512.Create(x[i]);
+            var v1 = Vector512.Create(x1[i]);
+            var v2 = Vector512.Create(x2[i]);
+            var w = TWeights.Load(_weights, w0 + at);
+            s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
+            s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
+            s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
+            w = TWeights.Load(_weights, w1 + at);
+            s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
+            s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
+            s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
+            w = TWeights.Load(_weights, w2 + at);
+            s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
+            s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
+            s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
+            w = TWeights.Load(_weights, w3 + at);
+            s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
+            s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
+            s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
+        }
+
+        Store(y, s00, s10, s20, s30, numRows, add);
+        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
+        Store(y + (2L * NumOut), s02, s12, s22, s32, numRows, add);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Block4<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+        where TWeights : struct, IWeights
+    {
+        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default;
+        Vector512<float> s10 = default, s11 = default, s12 = default, s13 = default;
+        Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default;
+        Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default;
+        float* x1 = x + NumIn, x2 = x1 + NumIn, x3 = x2 + NumIn;
+        for (var i = 0; i < NumIn; i++)
+        {
+            long at = (long)i * Lanes;
+            var v0 = Vector512.Create(x[i]);
+            var v1 = Vector512.Create(x1[i]);
+            var v2 = Vector512.Create(x2[i]);
+            var v3 = Vector512.Create(x3[i]);
+            var w = TWeights.Load(_weights, w0 + at);
+            s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
+            s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
+            s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
+            s03 = Vector512.FusedMultiplyAdd(w, v3, s03);
+            w = TWeights.Load(_weights, w1 + at);
+            s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
+            s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
+            s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
+            s13 = Vector512.FusedMultiplyAdd(w, v3, s13);
+            w = TWeights.Load(_weights, w2 + at);
+            s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
+            s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
+            s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
+            s23 = Vector512.FusedMultiplyAdd(w, v3, s23);
+            w = TWeights.Load(_weights, w3 + at);
+            s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
+            s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
+            s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
+            s33 = Vector512.FusedMultiplyAdd(w, v3, s33);
+        }
+
+        Store(y, s00, s10, s20, s30, numRows, add);
+        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
+        Store(y + (2L * NumOut), s02, s12, s22, s32, numRows, add);
+        Store(y + (3L * NumOut), s03, s13, s23, s33, numRows, add);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Block5<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+        where TWeights : struct, IWeights
+    {
+        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default, s04 = default;
+        Vector512<float> s10 = default, s11 = default, s12 = default, s13 = default, s14 = default;
+        Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default, s24 = default;
+        Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default, s34 = default;
+        float* x1 = x + NumIn, x2 = x1 + NumIn, x3 = x2 + NumIn, x4 = x3 + NumIn;
+        for (var i = 0; i < NumIn; i++)
+        {
+            long at = (long)i * Lanes;
+            var v0 = Vector512.Create(x[i]);
+            var v1 = Vector512.Create(x1[i]);
+            var v2 = Vector512.Create(x2[i]);
+            var v3 = Vector512.Create(x3[i]);
+            var v4 = Vector512.Create(x4[i]);
+            var w = TWeights.Load(_weights, w0 + at);
+            s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
+            s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
+            s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
+            s03 = Vector512.FusedMultiplyAdd(w, v3, s03);
+            s04 = Vector512.FusedMultiplyAdd(w, v4, s04);
+            w = TWeights.Load(_weights, w1 + at);
+            s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
+            s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
+            s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
+            s13 = Vector512.FusedMultiplyAdd(w, v3, s13);
+            s14 = Vector512.FusedMultiplyAdd(w, v4, s14);
+            w = TWeights.Load(_weights, w2 + at);
+            s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
+            s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
+            s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
+            s23 = Vector512.FusedMultiplyAdd(w, v3, s23);
+            s24 = Vector512.FusedMultiplyAdd(w, v4, s24);
+            w = TWeights.Load(_weights, w3 + at);
+            s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
+            s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
+            s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
+            s33 = Vector512.FusedMultiplyAdd(w, v3, s33);
+            s34 = Vector512.FusedMultiplyAdd(w, v4, s34);
+        }
+
+        Store(y, s00, s10, s20, s30, numRows, add);
+        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
+        Store(y + (2L * NumOut), s02, s12, s22, s32, numRows, add);
+        Store(y + (3L * NumOut), s03, s13, s23, s33, numRows, add);
+        Store(y + (4L * NumOut), s04, s14, s24, s34, numRows, add);
+    }
+
+    private static void Store(float* y, Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3, int numRows, bool add)
+    {
+        if (numRows == PanelsOfBlock * Lanes)
+        {
+            if (add)
+            {
+                s0 += Vector512.Load(y);
+                s1 += Vector512.Load(y + Lanes);
+                s2 += Vector512.Load(y + (2 * Lanes));
+                s3 += Vector512.Load(y + (3 * Lanes));
+            }
+
+            s0.Store(y);
+            s1.Store(y + Lanes);
+            s2.Store(y + (2 * Lanes));
+            s3.Store(y + (3 * Lanes));
+            return;
+        }
+
+        var sums = stackalloc float[PanelsOfBlock * Lanes];
+        s0.Store(sums);
+        s1.Store(sums + Lanes);
+        s2.Store(sums + (2 * Lanes));
+        s3.Store(sums + (3 * Lanes));
+        for (var row = 0; row < numRows; row++)
+        {
+            y[row] = add ? y[row] + sums[row] : sums[row];
+        }
+    }
+
+    private readonly struct BFloat16 : IWeights
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load(void* weights, long at) =>
+            (Vector512.WidenLower(Vector256.Load((ushort*)weights + at).ToVector512Unsafe()) << 16).AsSingle();
+    }
+
+    private readonly struct Float32 : IWeights
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Load(void* weights, long at) => Vector512.Load((float*)weights + at);
+    }
+}
