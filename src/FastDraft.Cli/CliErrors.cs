@@ -1,4 +1,6 @@
 using FastDraft.Core.Stages;
+using FastDraft.Modeling.Checkpoints;
+using FastDraft.Modeling.Tokenization;
 
 namespace FastDraft.Cli;
 
@@ -26,6 +28,14 @@ internal static class CliErrors
         catch (StageFailureException e)
         {
             return Print(ExitCode.Of(e.Kind), e.Message, e.Hint);
+        }
+        catch (CheckpointException e)
+        {
+            return Print(ExitCode.Data, e.Message, e.Hint);
+        }
+        catch (TokenizerException e)
+        {
+            return Print(ExitCode.Data, e.Message, null);
         }
         catch (OperationCanceledException)
         {

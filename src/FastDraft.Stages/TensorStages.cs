@@ -1,8 +1,10 @@
 using System.Security.Cryptography;
 using FastDraft.Core.Stages;
 using FastDraft.Modeling.Checkpoints;
+using FastDraft.Modeling.Cpu;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Native;
+using FastDraft.Modeling.Tokenization;
 using TorchSharp;
 
 namespace FastDraft.Stages;
@@ -42,6 +44,24 @@ internal static class TensorStages
 
     public static Decoder LoadDecoder(string folder, torch.Device device, torch.ScalarType dtype = torch.ScalarType.Float32) =>
         Reading(() => Decoder.Load(folder, device, dtype));
+
+    /// <summary>A model for generation: managed vector code on cpu, libtorch on cuda; float32 either way.</summary>
+    public static ICausalModel LoadForDecoding(StageContext context, string folder) => context.Text("accelerator") is "cuda"
+        ? new TorchCausalModel(LoadDecoder(folder, Device(context)))
+        : Reading(() => CpuCausalModel.Load(folder));
+
+    /// <exception cref="StageFailureException">The folder has no usable tokenizer.json.</exception>
+    public static HuggingFaceTokenizer LoadTokenizer(string folder)
+    {
+        try
+        {
+            return HuggingFaceTokenizer.Load(folder);
+        }
+        catch (TokenizerException e)
+        {
+            throw new StageFailureException(FailureKind.Data, e.Message, "a Hugging Face folder with a BPE tokenizer.json", e);
+        }
+    }
 
     /// <summary>SHA-256 over the weight files' bytes, in shard order: who a model is.</summary>
     public static string WeightsDigest(string folder)

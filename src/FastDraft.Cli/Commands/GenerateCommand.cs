@@ -2,9 +2,9 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 using FastDraft.Core.Stages;
+using FastDraft.Modeling.Cpu;
 using FastDraft.Modeling.Decoding;
 using FastDraft.Modeling.Models;
-using FastDraft.Modeling.Native;
 using FastDraft.Modeling.Tokenization;
 
 namespace FastDraft.Cli.Commands;
@@ -53,7 +53,6 @@ internal static class GenerateCommand
             }
         }
 
-        Libtorch.Load();
         var tokenizer = HasTokenizer(request.Model) ? HuggingFaceTokenizer.Load(request.Model) : null;
         var config = DecoderConfig.Load(request.Model);
         var promptIds = request.Prompt is { } text
@@ -64,8 +63,8 @@ internal static class GenerateCommand
             throw new CliException(ExitCode.Config, "The prompt has no tokens.", "a prompt of at least one token");
         }
 
-        using var target = new TorchCausalModel(Decoder.Load(request.Model));
-        using var draft = request.Draft is null ? null : new TorchCausalModel(Decoder.Load(request.Draft));
+        using var target = CpuCausalModel.Load(request.Model);
+        using var draft = request.Draft is null ? null : CpuCausalModel.Load(request.Draft);
         if (draft is not null && draft.VocabularySize != target.VocabularySize)
         {
             throw new CliException(ExitCode.Data, $"The draft's vocabulary has {draft.VocabularySize} tokens, the target's {target.VocabularySize}.", "a draft made for this target");

@@ -1,5 +1,6 @@
 // Shapes: N rows (batch x tokens fed), D hidden, V vocabulary, H heads, K key-value heads, S head size, F intermediate.
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using FastDraft.Modeling.Checkpoints;
@@ -113,11 +114,20 @@ public sealed class CpuCausalModel : ICausalModel
     internal sealed record Layer(float[] InputNorm, WeightMatrix QueryKeyValue, WeightMatrix Output, float[] PostNorm, WeightMatrix GateUp, WeightMatrix Down);
 }
 
-/// <summary>Keys and values [layer][sequence, K, capacity, S] in float32; rollback only moves the length.</summary>
+/// <summary>
+/// Values [layer][sequence, K, capacity, S] and keys [layer][sequence, K, capacity / 16, S, 16], where a vector holds 16 positions;
+/// float32. Rollback only moves the length.
+/// </summary>
 internal sealed unsafe class CpuCausalSession : ICausalSession
 {
+    private const int Lanes = 16;
+
+    /// <summary>Multiply-adds from which on a chunk is worth handing to another thread: a few microseconds.</summary>
+    private const long WorkOfChunk = 1 << 17;
+
     private readonly CpuCausalModel _model;
     private readonly int _batch;
+    private readonly int _paddedCapacity;
     private readonly float[][] _keys;
     private readonly float[][] _values;
     private readonly MultiplyWork _multiply = new();
@@ -132,9 +142,10 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     public CpuCausalSession(CpuCausalModel model, int batch, int capacity)
     {
         (_model, _batch, Capacity) = (model, batch, capacity);
-        var size = checked(batch * model.Config.NumKeyValueHeads * capacity * model.Config.HeadSize);
-        _keys = [.. model.Layers.Select(_ => GC.AllocateUninitializedArray<float>(size))];
-        _values = [.. model.Layers.Select(_ => GC.AllocateUninitializedArray<float>(size))];
+        _paddedCapacity = (capacity + Lanes - 1) / Lanes * Lanes;
+        var size = checked(batch * model.Config.NumKeyValueHeads * _paddedCapacity * model.Config.HeadSize);
+        _keys = [.. model.Layers.Select(_ => new float[size])];
+        _values = [.. model.Layers.Select(_ => new float[size])];
         _attend = new AttendWork(this);
     }
 
@@ -179,7 +190,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             Multiply(layer.QueryKeyValue, _normed, _projected, numRows, add: false);
             RotateAndCache(l, numRows, count);
             _attend.Prepare(_keys[l], _values[l], count);
-            _model.Sharing.Run(_attend, numRows * config.NumHeads, Math.Max(1, numRows * config.NumHeads / (2 * _model.NumThreads)));
+            _model.Sharing.Run(_attend, numRows * config.NumHeads, Math.Max(1, (int)(WorkOfChunk / (2L * (Length + count) * config.HeadSize))));
             Multiply(layer.Output, _mixed, _hidden, numRows, add: true);
             Normalize(_hidden, _normed, numRows, layer.PostNorm);
             Multiply(layer.GateUp, _normed, _gateUp, numRows, add: false);
@@ -219,8 +230,6 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     {
         _multiply.Prepare(matrix, input, output, numRows, add);
 
-        // A chunk is worth handing over from a few microseconds of work on.
-        const long WorkOfChunk = 1 << 17;
         var chunk = (int)Math.Max(1, WorkOfChunk / (64L * matrix.NumIn * numRows));
         _model.Sharing.Run(_multiply, matrix.NumBlocks, chunk);
     }
@@ -259,9 +268,14 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
 
             for (var head = 0; head < keyValueHeads; head++)
             {
-                var slot = ((((row / count * keyValueHeads) + head) * Capacity) + position) * size;
-                new ReadOnlySpan<float>(projected + ((heads + head) * size), size).CopyTo(_keys[layer].AsSpan(slot, size));
-                new ReadOnlySpan<float>(projected + ((heads + keyValueHeads + head) * size), size).CopyTo(_values[layer].AsSpan(slot, size));
+                var first = ((row / count * keyValueHeads) + head) * _paddedCapacity * size;
+                new ReadOnlySpan<float>(projected + ((heads + keyValueHeads + head) * size), size).CopyTo(_values[layer].AsSpan(first + (position * size), size));
+                var key = projected + ((heads + head) * size);
+                var at = first + (position / Lanes * size * Lanes) + (position % Lanes);
+                for (var i = 0; i < size; i++, at += Lanes)
+                {
+                    _keys[layer][at] = key[i];
+                }
             }
         }
     }
@@ -350,30 +364,68 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             var (size, heads, keyValueHeads) = (config.HeadSize, config.NumHeads, config.NumKeyValueHeads);
             var width = (heads + (2 * keyValueHeads)) * size;
             var scale = 1f / MathF.Sqrt(size);
-            if (_scores is null || _scores.Length < session.Capacity)
+            if (_scores is null || _scores.Length < session._paddedCapacity)
             {
-                _scores = new float[session.Capacity];
+                _scores = new float[session._paddedCapacity];
             }
 
-            for (var item = start; item < end; item++)
+            fixed (float* keys = _keys, values = _values, scores = _scores)
             {
-                var (row, head) = (item / heads, item % heads);
-                var length = session.Length + (row % _count) + 1;
-                var offset = ((row / _count * keyValueHeads) + (head / (heads / keyValueHeads))) * session.Capacity * size;
-                var query = new ReadOnlySpan<float>(session._projected + ((long)row * width) + (head * size), size);
-                var scores = _scores.AsSpan(0, length);
-                for (var position = 0; position < length; position++)
+                for (var item = start; item < end; item++)
                 {
-                    scores[position] = TensorPrimitives.Dot(query, _keys.AsSpan(offset + (position * size), size)) * scale;
+                    var (row, head) = (item / heads, item % heads);
+                    var length = session.Length + (row % _count) + 1;
+                    var offset = ((row / _count * keyValueHeads) + (head / (heads / keyValueHeads))) * session._paddedCapacity * size;
+                    Score(session._projected + ((long)row * width) + (head * size), keys + offset, scores, length, size);
+                    var law = new Span<float>(scores, length);
+                    TensorPrimitives.Multiply(law, scale, law);
+                    TensorPrimitives.SoftMax(law, law);
+                    Mix(scores, values + offset, session._mixed + ((long)row * heads * size) + (head * size), length, size);
+                }
+            }
+        }
+
+        /// <summary>scores[position] = query . key, 16 positions a vector; those beyond the length are not used.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static void Score(float* query, float* keys, float* scores, int length, int size)
+        {
+            for (var position = 0; position < length; position += Lanes, keys += size * Lanes)
+            {
+                var sum = Vector512<float>.Zero;
+                for (var i = 0; i < size; i++)
+                {
+                    sum = Vector512.FusedMultiplyAdd(Vector512.Create(query[i]), Vector512.Load(keys + (i * Lanes)), sum);
                 }
 
-                TensorPrimitives.SoftMax(scores, scores);
-                var mixed = new Span<float>(session._mixed + ((long)row * heads * size) + (head * size), size);
-                mixed.Clear();
+                sum.Store(scores + position);
+            }
+        }
+
+        /// <summary>mixed = sum over positions of law[position] value[position]</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static void Mix(float* law, float* values, float* mixed, int length, int size)
+        {
+            var i = 0;
+            for (; i + Lanes <= size; i += Lanes)
+            {
+                var sum = Vector512<float>.Zero;
                 for (var position = 0; position < length; position++)
                 {
-                    TensorPrimitives.MultiplyAdd(_values.AsSpan(offset + (position * size), size), scores[position], mixed, mixed);
+                    sum = Vector512.FusedMultiplyAdd(Vector512.Create(law[position]), Vector512.Load(values + (position * size) + i), sum);
                 }
+
+                sum.Store(mixed + i);
+            }
+
+            for (; i < size; i++)
+            {
+                var sum = 0f;
+                for (var position = 0; position < length; position++)
+                {
+                    sum = MathF.FusedMultiplyAdd(law[position], values[(position * size) + i], sum);
+                }
+
+                mixed[i] = sum;
             }
         }
     }

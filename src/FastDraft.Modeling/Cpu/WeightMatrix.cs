@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
@@ -15,6 +16,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
 {
     private const int Lanes = 16;
     private const int PanelsOfBlock = 4;
+    private const int MaxTokensOfBlock = 5;
 
     private readonly void* _weights;
     private readonly bool _isBFloat16;
@@ -114,6 +116,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     private void Multiply<TWeights>(float* input, float* output, int numTokens, int start, int end, bool add)
         where TWeights : struct, IWeights
     {
+        var sums = stackalloc float[MaxTokensOfBlock * PanelsOfBlock * Lanes];
         for (var block = start; block < end; block++)
         {
             var panel = block * PanelsOfBlock;
@@ -121,29 +124,43 @@ internal sealed unsafe class WeightMatrix : IDisposable
             for (var token = 0; token < numTokens;)
             {
                 var x = input + ((long)token * NumIn);
-                var y = output + ((long)token * NumOut) + (panel * Lanes);
+                int count;
                 switch (numTokens - token)
                 {
                     case 1:
-                        Block1<TWeights>(panel, x, y, numRows, add);
-                        token += 1;
+                        Block1<TWeights>(panel, x, sums);
+                        count = 1;
                         break;
                     case 2:
-                        Block2<TWeights>(panel, x, y, numRows, add);
-                        token += 2;
+                        Block2<TWeights>(panel, x, sums);
+                        count = 2;
                         break;
                     case 3 or 6 or 9:
-                        Block3<TWeights>(panel, x, y, numRows, add);
-                        token += 3;
+                        Block3<TWeights>(panel, x, sums);
+                        count = 3;
                         break;
                     case 5:
-                        Block5<TWeights>(panel, x, y, numRows, add);
-                        token += 5;
+                        Block5<TWeights>(panel, x, sums);
+                        count = 5;
                         break;
                     default:
-                        Block4<TWeights>(panel, x, y, numRows, add);
-                        token += 4;
+                        Block4<TWeights>(panel, x, sums);
+                        count = 4;
                         break;
+                }
+
+                for (var t = 0; t < count; t++, token++)
+                {
+                    var y = new Span<float>(output + ((long)token * NumOut) + (panel * Lanes), numRows);
+                    var sum = new ReadOnlySpan<float>(sums + (t * PanelsOfBlock * Lanes), numRows);
+                    if (add)
+                    {
+                        TensorPrimitives.Add(y, sum, y);
+                    }
+                    else
+                    {
+                        sum.CopyTo(y);
+                    }
                 }
             }
         }
@@ -163,10 +180,11 @@ internal sealed unsafe class WeightMatrix : IDisposable
         }
     }
 
-    // One block of 64 outputs for 1 to 5 tokens. Written out, because the sums must stay in registers; optimized from the first call,
+    // The 64 outputs of a block for 1 to 5 tokens, to sums [tokens, 64]. Written out and without a call, because the sums must stay in
+    // registers; optimized from the first call,
     // because a short generation would otherwise end before the runtime finds out that this is where its time goes.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block1<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+    private void Block1<TWeights>(int panel, float* x, float* sums)
         where TWeights : struct, IWeights
     {
         long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
@@ -188,11 +206,14 @@ internal sealed unsafe class WeightMatrix : IDisposable
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
         }
 
-        Store(y, s00, s10, s20, s30, numRows, add);
+        s00.Store(sums);
+        s10.Store(sums + 16);
+        s20.Store(sums + 32);
+        s30.Store(sums + 48);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block2<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+    private void Block2<TWeights>(int panel, float* x, float* sums)
         where TWeights : struct, IWeights
     {
         long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
@@ -220,12 +241,18 @@ internal sealed unsafe class WeightMatrix : IDisposable
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
         }
 
-        Store(y, s00, s10, s20, s30, numRows, add);
-        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
+        s00.Store(sums);
+        s10.Store(sums + 16);
+        s20.Store(sums + 32);
+        s30.Store(sums + 48);
+        s01.Store(sums + 64);
+        s11.Store(sums + 80);
+        s21.Store(sums + 96);
+        s31.Store(sums + 112);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block3<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+    private void Block3<TWeights>(int panel, float* x, float* sums)
         where TWeights : struct, IWeights
     {
         long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
@@ -258,13 +285,22 @@ internal sealed unsafe class WeightMatrix : IDisposable
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
         }
 
-        Store(y, s00, s10, s20, s30, numRows, add);
-        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
-        Store(y + (2L * NumOut), s02, s12, s22, s32, numRows, add);
+        s00.Store(sums);
+        s10.Store(sums + 16);
+        s20.Store(sums + 32);
+        s30.Store(sums + 48);
+        s01.Store(sums + 64);
+        s11.Store(sums + 80);
+        s21.Store(sums + 96);
+        s31.Store(sums + 112);
+        s02.Store(sums + 128);
+        s12.Store(sums + 144);
+        s22.Store(sums + 160);
+        s32.Store(sums + 176);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block4<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+    private void Block4<TWeights>(int panel, float* x, float* sums)
         where TWeights : struct, IWeights
     {
         long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
@@ -302,14 +338,26 @@ internal sealed unsafe class WeightMatrix : IDisposable
             s33 = Vector512.FusedMultiplyAdd(w, v3, s33);
         }
 
-        Store(y, s00, s10, s20, s30, numRows, add);
-        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
-        Store(y + (2L * NumOut), s02, s12, s22, s32, numRows, add);
-        Store(y + (3L * NumOut), s03, s13, s23, s33, numRows, add);
+        s00.Store(sums);
+        s10.Store(sums + 16);
+        s20.Store(sums + 32);
+        s30.Store(sums + 48);
+        s01.Store(sums + 64);
+        s11.Store(sums + 80);
+        s21.Store(sums + 96);
+        s31.Store(sums + 112);
+        s02.Store(sums + 128);
+        s12.Store(sums + 144);
+        s22.Store(sums + 160);
+        s32.Store(sums + 176);
+        s03.Store(sums + 192);
+        s13.Store(sums + 208);
+        s23.Store(sums + 224);
+        s33.Store(sums + 240);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block5<TWeights>(int panel, float* x, float* y, int numRows, bool add)
+    private void Block5<TWeights>(int panel, float* x, float* sums)
         where TWeights : struct, IWeights
     {
         long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
@@ -352,41 +400,26 @@ internal sealed unsafe class WeightMatrix : IDisposable
             s34 = Vector512.FusedMultiplyAdd(w, v4, s34);
         }
 
-        Store(y, s00, s10, s20, s30, numRows, add);
-        Store(y + NumOut, s01, s11, s21, s31, numRows, add);
-        Store(y + (2L * NumOut), s02, s12, s22, s32, numRows, add);
-        Store(y + (3L * NumOut), s03, s13, s23, s33, numRows, add);
-        Store(y + (4L * NumOut), s04, s14, s24, s34, numRows, add);
-    }
-
-    private static void Store(float* y, Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3, int numRows, bool add)
-    {
-        if (numRows == PanelsOfBlock * Lanes)
-        {
-            if (add)
-            {
-                s0 += Vector512.Load(y);
-                s1 += Vector512.Load(y + Lanes);
-                s2 += Vector512.Load(y + (2 * Lanes));
-                s3 += Vector512.Load(y + (3 * Lanes));
-            }
-
-            s0.Store(y);
-            s1.Store(y + Lanes);
-            s2.Store(y + (2 * Lanes));
-            s3.Store(y + (3 * Lanes));
-            return;
-        }
-
-        var sums = stackalloc float[PanelsOfBlock * Lanes];
-        s0.Store(sums);
-        s1.Store(sums + Lanes);
-        s2.Store(sums + (2 * Lanes));
-        s3.Store(sums + (3 * Lanes));
-        for (var row = 0; row < numRows; row++)
-        {
-            y[row] = add ? y[row] + sums[row] : sums[row];
-        }
+        s00.Store(sums);
+        s10.Store(sums + 16);
+        s20.Store(sums + 32);
+        s30.Store(sums + 48);
+        s01.Store(sums + 64);
+        s11.Store(sums + 80);
+        s21.Store(sums + 96);
+        s31.Store(sums + 112);
+        s02.Store(sums + 128);
+        s12.Store(sums + 144);
+        s22.Store(sums + 160);
+        s32.Store(sums + 176);
+        s03.Store(sums + 192);
+        s13.Store(sums + 208);
+        s23.Store(sums + 224);
+        s33.Store(sums + 240);
+        s04.Store(sums + 256);
+        s14.Store(sums + 272);
+        s24.Store(sums + 288);
+        s34.Store(sums + 304);
     }
 
     private readonly struct BFloat16 : IWeights

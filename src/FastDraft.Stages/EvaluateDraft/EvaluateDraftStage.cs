@@ -56,10 +56,10 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
     {
         var draftLengths = Values<int>(context, "draftLengths", text => int.TryParse(text, CultureInfo.InvariantCulture, out var v) && v is >= 1 and <= 64 ? v : null);
         var temperatures = Values<double>(context, "temperatures", text => double.TryParse(text, CultureInfo.InvariantCulture, out var v) && double.IsFinite(v) && v >= 0 ? v : null);
-        var device = TensorStages.Device(context);
         var (targetFolder, draftFolder) = (context.RequiredText("target"), context.Input("draft"));
-        using var target = new TorchCausalModel(TensorStages.LoadDecoder(targetFolder, device));
-        using var draft = new TorchCausalModel(TensorStages.LoadDecoder(draftFolder, device));
+        var targetConfig = TensorStages.Reading(() => DecoderConfig.Load(targetFolder));
+        using var target = TensorStages.LoadForDecoding(context, targetFolder);
+        using var draft = TensorStages.LoadForDecoding(context, draftFolder);
         if (target.VocabularySize != draft.VocabularySize)
         {
             throw new StageFailureException(
@@ -73,7 +73,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             context.Events.Log(text, StageLogLevel.Warning);
         }
 
-        var tokenizer = HuggingFaceTokenizer.Load(targetFolder);
+        var tokenizer = TensorStages.LoadTokenizer(targetFolder);
         var maxNewTokens = (int)context.Integer("maxNewTokens")!.Value;
         var prompts = Prompts(context, tokenizer, Math.Min(target.ContextLength, draft.ContextLength) - Math.Max(maxNewTokens, draftLengths[^1] + 1), Warn);
         cancellationToken.ThrowIfCancellationRequested();
@@ -92,7 +92,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             TimeSpan.FromSeconds(context.Integer("sweepBudgetSeconds")!.Value),
             (double)draft.NumParameters / target.NumParameters);
         var measurement = new DraftMeasurement(
-            plan, DecoderOutputs.Of(target, draft, maxNewTokens, target.Config.EosTokenIds), clock, (done, total) => context.Events.Progress(done, total, "outputs"));
+            plan, DecoderOutputs.Of(target, draft, maxNewTokens, targetConfig.EosTokenIds), clock, (done, total) => context.Events.Progress(done, total, "outputs"));
         var results = measurement.Run(overhead => new(draftSeconds, targetSeconds, overhead), cancellationToken);
 
         // Every lowest-temperature condition was measured, so exactly one pooled draft length is the best.
@@ -119,10 +119,10 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             clock.GetUtcNow(),
             Versions(),
             context.Settings.DeepClone().AsObject(),
-            Facts(Path.GetFileName(Path.TrimEndingDirectorySeparator(targetFolder)), targetFolder, target),
-            Facts("draft", draftFolder, draft),
+            Facts(Path.GetFileName(Path.TrimEndingDirectorySeparator(targetFolder)), targetFolder, targetConfig),
+            Facts("draft", draftFolder, TensorStages.Reading(() => DecoderConfig.Load(draftFolder))),
             plan.CostRatio,
-            new(RuntimeInformation.OSDescription, Processor(), Environment.ProcessorCount, torch.get_num_threads(), "f32", context.Text("accelerator") ?? "cpu"),
+            new(RuntimeInformation.OSDescription, Processor(), Environment.ProcessorCount, Environment.ProcessorCount, "f32", context.Text("accelerator") ?? "cpu"),
             new(Digest(prompts), prompts.Count, [.. prompts.GroupBy(p => p.Suite).Select(g => new SuiteFacts(g.Key, g.Count(), g.Sum(p => (long)p.Ids.Length)))]),
             new(draftSeconds, targetSeconds, Finite(measurement.OverheadSeconds)),
             results,
@@ -213,7 +213,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         return [.. prompts.Select(p => p.Ids.Length > room ? p with { Ids = p.Ids[..room] } : p)];
     }
 
-    private static List<DivergenceCertificate> Certificates(DraftMeasurement measurement, TorchCausalModel target) =>
+    private static List<DivergenceCertificate> Certificates(DraftMeasurement measurement, ICausalModel target) =>
         [.. measurement.Divergences.Select(d => new DivergenceCertificate(
             d.Where.Prompt.Suite,
             d.Where.Prompt.Id,
@@ -265,12 +265,12 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         return new(tokenizer.Decode(shown.Prompt.Ids), pieces);
     }
 
-    private static ModelFacts Facts(string name, string folder, TorchCausalModel model) => new(
+    private static ModelFacts Facts(string name, string folder, DecoderConfig config) => new(
         name,
-        model.NumParameters,
-        model.Config.NumLayers,
-        model.Config.HiddenSize,
-        model.VocabularySize,
+        config.NumParameters,
+        config.NumLayers,
+        config.HiddenSize,
+        config.VocabularySize,
         [.. TensorStages.Reading(() => SafetensorsFolder.WeightFiles(folder)).Select(path => new WeightFile(Path.GetFileName(path), FileDigest(path)))]);
 
     private static string FileDigest(string path)

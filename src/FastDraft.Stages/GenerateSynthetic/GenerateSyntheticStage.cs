@@ -34,10 +34,9 @@ public sealed class GenerateSyntheticStage : IStage
 
     public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
     {
-        var device = TensorStages.Device(context);
         var targetFolder = context.RequiredText("target");
-        var tokenizer = HuggingFaceTokenizer.Load(targetFolder);
-        using var target = new TorchCausalModel(TensorStages.LoadDecoder(targetFolder, device));
+        var tokenizer = TensorStages.LoadTokenizer(targetFolder);
+        using var target = TensorStages.LoadForDecoding(context, targetFolder);
         var numRows = (int)context.Integer("numRows")!.Value;
         var prompts = Prompts(context, tokenizer, (int)context.Integer("promptTokens")!.Value, numRows);
         if (prompts.Count == 0)
@@ -54,7 +53,7 @@ public sealed class GenerateSyntheticStage : IStage
             TensorStages.WeightsDigest(targetFolder),
             (int)context.Integer("maxNewTokens")!.Value,
             Temperatures(context),
-            target.Config.EosTokenIds,
+            TensorStages.Reading(() => DecoderConfig.Load(targetFolder)).EosTokenIds,
             (int)context.Integer("batchSize")!.Value,
             unchecked((ulong)context.Integer("seed")!.Value));
         var result = SyntheticGeneration.Run(target, prompts, options, context.ResumeFolder, done => context.Events.Progress(done, prompts.Count, "rows"), cancellationToken);
