@@ -23,6 +23,9 @@ internal static class DraftTraining
     public static torch.ScalarType ComputeType(torch.Device device) =>
         device.type == DeviceType.CUDA ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
 
+    /// <summary>A GPU wants few large products, a CPU what stays near its caches.</summary>
+    public static long MaxLogits(StageContext context) => context.Text("accelerator") is "cuda" ? 1L << 28 : ChunkedCrossEntropy.DefaultMaxLogits;
+
     public static TrainedModel Trained(Decoder decoder)
     {
         decoder.RequireGradients();

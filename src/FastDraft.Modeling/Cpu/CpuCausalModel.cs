@@ -14,7 +14,9 @@ namespace FastDraft.Modeling.Cpu;
 /// </summary>
 public sealed class CpuCausalModel : ICausalModel
 {
-    private CpuCausalModel(DecoderConfig config, ISafetensors weights, int numThreads)
+    private readonly bool _ownsSharing;
+
+    private CpuCausalModel(DecoderConfig config, ISafetensors weights, WorkSharing sharing, bool ownsSharing)
     {
         Config = config;
         var (hidden, heads, keyValue) = (config.HiddenSize, config.NumHeads * config.HeadSize, config.NumKeyValueHeads * config.HeadSize);
@@ -29,7 +31,8 @@ public sealed class CpuCausalModel : ICausalModel
             WeightMatrix.Load(weights, hidden, (p + "mlp.gate_proj.weight", config.IntermediateSize), (p + "mlp.up_proj.weight", config.IntermediateSize)),
             WeightMatrix.Load(weights, config.IntermediateSize, (p + "mlp.down_proj.weight", hidden))))];
         (Cos, Sin) = Rope(config);
-        Sharing = new WorkSharing(numThreads);
+        Sharing = sharing;
+        _ownsSharing = ownsSharing;
 
         float[] Vector(string name)
         {
@@ -64,12 +67,14 @@ public sealed class CpuCausalModel : ICausalModel
 
     internal WorkSharing Sharing { get; }
 
+    /// <param name="folder">Hugging Face folder.</param>
+    /// <param name="numThreads">Threads of its own; by default it shares those of the process.</param>
     /// <exception cref="CheckpointException">The folder is not a usable Llama-family checkpoint.</exception>
     public static CpuCausalModel Load(string folder, int? numThreads = null)
     {
         var config = DecoderConfig.Load(folder);
         using var weights = SafetensorsFolder.Open(folder);
-        return new CpuCausalModel(config, weights, numThreads ?? Environment.ProcessorCount);
+        return new CpuCausalModel(config, weights, numThreads is { } own ? new WorkSharing(own) : WorkSharing.Shared, numThreads is not null);
     }
 
     public ICausalSession StartSession(int batch = 1, int? capacity = null) =>
@@ -77,7 +82,11 @@ public sealed class CpuCausalModel : ICausalModel
 
     public void Dispose()
     {
-        Sharing.Dispose();
+        if (_ownsSharing)
+        {
+            Sharing.Dispose();
+        }
+
         if (!ReferenceEquals(Head, Embedding))
         {
             Head.Dispose();

@@ -15,6 +15,9 @@ internal sealed class WorkSharing : IDisposable
 {
     private const int SpinsBeforeSleep = 2000;
 
+    private static readonly Lazy<WorkSharing> SharedInstance = new(() => new WorkSharing(Environment.ProcessorCount));
+
+    private readonly Lock _gate = new();
     private readonly Thread[] _helpers;
     private readonly SemaphoreSlim _wake = new(0);
     private IRangeWork? _work;
@@ -32,17 +35,41 @@ internal sealed class WorkSharing : IDisposable
         Array.ForEach(_helpers, h => h.Start());
     }
 
+    /// <summary>One for the process: a target and a draft take turns, and helpers of the one would spin against those of the other.</summary>
+    public static WorkSharing Shared => SharedInstance.Value;
+
     public int NumThreads => _helpers.Length + 1;
 
     /// <summary>Runs all of [0, count) and returns when it is done.</summary>
     public void Run(IRangeWork work, int count, int chunk)
     {
-        if (_helpers.Length == 0 || count <= chunk)
+        // Another caller has the helpers: its range is as short as this one, waiting would cost more than working alone.
+        if (_helpers.Length == 0 || count <= chunk || !_gate.TryEnter())
         {
             work.Run(0, count);
             return;
         }
 
+        try
+        {
+            Share(work, count, chunk);
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
+    public void Dispose()
+    {
+        _stopped = true;
+        _wake.Release(Math.Max(1, _helpers.Length));
+        Array.ForEach(_helpers, h => h.Join());
+        _wake.Dispose();
+    }
+
+    private void Share(IRangeWork work, int count, int chunk)
+    {
         // Closed first: a helper still looking at the old range must fail its exchange before it can see the new count.
         var generation = unchecked(_generation + 1);
         Interlocked.Exchange(ref _next, ((long)generation << 32) | int.MaxValue);
@@ -63,14 +90,6 @@ internal sealed class WorkSharing : IDisposable
         {
             spinner.SpinOnce(sleep1Threshold: -1);
         }
-    }
-
-    public void Dispose()
-    {
-        _stopped = true;
-        _wake.Release(Math.Max(1, _helpers.Length));
-        Array.ForEach(_helpers, h => h.Join());
-        _wake.Dispose();
     }
 
     private void Help()

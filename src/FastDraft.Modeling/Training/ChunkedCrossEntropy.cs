@@ -11,8 +11,8 @@ namespace FastDraft.Modeling.Training;
 /// </summary>
 public static class ChunkedCrossEntropy
 {
-    /// <summary>Logits of at most this many elements exist at a time (64 MiB of float32).</summary>
-    public const long DefaultMaxLogits = 1L << 24;
+    /// <summary>Logits of at most this many elements exist at a time (16 MiB of float32): near the caches of a CPU.</summary>
+    public const long DefaultMaxLogits = 1L << 22;
 
     /// <summary>
     /// Loss summed over labelled rows times <paramref name="scale"/>, as a scalar tensor; returns also d loss / d hidden, and adds

@@ -14,7 +14,7 @@ internal static class WorkerProcess
     private const int SigTerm = 15;
     private const int SigKill = 9;
 
-    private static readonly string[] AllowedPrefixes = ["DOTNET_", "OMP_", "MKL_", "CUDA_", "NVIDIA_", "FASTDRAFT_", "LC_"];
+    private static readonly string[] AllowedPrefixes = ["DOTNET_", "OMP_", "MKL_", "CUDA_", "NVIDIA_", "FASTDRAFT_", "MALLOC_", "LC_"];
     private static readonly string[] AllowedNames = ["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ"];
 
     public static async Task<WorkerResult> RunAsync(PipelineOptions options, string jobFile, string logPath, CancellationToken stop)
@@ -38,6 +38,11 @@ internal static class WorkerProcess
                 start.Environment.Remove(name);
             }
         }
+
+        // glibc gives large blocks back to the kernel and gets them back zeroed, at every optimizer step: measured, training is
+        // up to three times slower that way. Read by malloc before the program starts, so it cannot be set by the worker.
+        start.Environment.TryAdd("MALLOC_MMAP_THRESHOLD_", "4294967296");
+        start.Environment.TryAdd("MALLOC_TRIM_THRESHOLD_", "8589934592");
 
         using var process = new Process { StartInfo = start };
         try

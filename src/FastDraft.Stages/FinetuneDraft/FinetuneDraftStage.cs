@@ -127,6 +127,7 @@ public sealed class FinetuneDraftStage : IStage
             SequenceLength = sequenceLength,
             BatchSize = batchSize,
             LearningRate = context.Number("learningRate")!.Value,
+            MaxLogits = DraftTraining.MaxLogits(context),
             SettingsDigest = DraftTraining.SettingsDigest(context, config),
         };
     }

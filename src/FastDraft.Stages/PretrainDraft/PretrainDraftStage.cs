@@ -174,6 +174,7 @@ public sealed class PretrainDraftStage : IStage
             LearningRate = learningRate,
             WarmupFraction = context.Number("warmupFraction")!.Value,
             WeightDecay = context.Number("weightDecay")!.Value,
+            MaxLogits = DraftTraining.MaxLogits(context),
             SettingsDigest = DraftTraining.SettingsDigest(context, config),
         };
     }
