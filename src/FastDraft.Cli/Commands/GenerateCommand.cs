@@ -120,21 +120,32 @@ internal static class GenerateCommand
     private sealed record Request(
         string Model, string? Draft, string? Prompt, string? PromptIds, int MaxTokens, double Temperature, int DraftLength, long Seed, bool IgnoreEos, bool Json);
 
-    /// <summary>Prints text as soon as its characters are whole: a token may end inside a UTF-8 sequence.</summary>
+    /// <summary>
+    /// Prints text as soon as its characters are whole: a token may end inside a UTF-8 sequence. Only the last tokens are decoded again,
+    /// or a long text would cost the square of its length.
+    /// </summary>
     private sealed class StreamPrinter(HuggingFaceTokenizer tokenizer)
     {
-        private readonly List<int> _ids = [];
-        private int _printed;
+        private const int Window = 16;
+
+        private readonly List<int> _recent = [];
+        private string _printed = string.Empty;
 
         public void Add(int id)
         {
-            _ids.Add(id);
-            var text = tokenizer.Decode(_ids);
-            if (text.Length > _printed && text[^1] != '�')
+            _recent.Add(id);
+            var text = tokenizer.Decode(_recent);
+            if (text.Length > _printed.Length && text[^1] != '\uFFFD' && text.StartsWith(_printed, StringComparison.Ordinal))
             {
-                Console.Out.Write(text.AsSpan(_printed));
+                Console.Out.Write(text.AsSpan(_printed.Length));
                 Console.Out.Flush();
-                _printed = text.Length;
+                _printed = text;
+                if (_recent.Count > Window)
+                {
+                    // The last token stays as context: a decoder may treat the first token of a text in its own way.
+                    _recent.RemoveRange(0, _recent.Count - 1);
+                    _printed = tokenizer.Decode(_recent);
+                }
             }
         }
     }
