@@ -7,28 +7,27 @@ using FastDraft.Modeling.Checkpoints;
 namespace FastDraft.Modeling.Cpu;
 
 /// <summary>
-/// Weights [out, in], packed as panels of 16 outputs ([out / 16][in][16]), so that a vector holds 16 outputs and no sum over lanes is
-/// needed. bfloat16 stays bfloat16 in memory and is widened exactly on its way into the registers: the arithmetic is float32 and half
+/// Weights [out, in], packed as blocks of 64 outputs ([out / 64][in][64]): a vector holds 16 outputs, so no sum over lanes is needed, and
+/// a block is read from its first byte to its last. bfloat16 stays bfloat16 in memory and is widened exactly on its way into the registers: the arithmetic is float32 and half
 /// the bytes are read. An output is one chain of fused multiply-adds over the inputs in order, whatever the number of tokens or
 /// threads: a token's logits have the same bits alone, in a verification block and in a prompt.
 /// </summary>
 internal sealed unsafe class WeightMatrix : IDisposable
 {
     private const int Lanes = 16;
-    private const int PanelsOfBlock = 4;
+    private const int BlockSize = 4 * Lanes;
     private const int MaxTokensOfBlock = 5;
 
     private readonly void* _weights;
     private readonly bool _isBFloat16;
-    private readonly int _numPanels;
 
     private WeightMatrix(int numOut, int numIn, bool isBFloat16)
     {
         (NumOut, NumIn, _isBFloat16) = (numOut, numIn, isBFloat16);
-        _numPanels = (numOut + Lanes - 1) / Lanes;
+        NumBlocks = (numOut + BlockSize - 1) / BlockSize;
 
         // Whole blocks are computed; the outputs beyond the last one are zero and never stored.
-        var numPadded = (long)(_numPanels + PanelsOfBlock - 1) / PanelsOfBlock * PanelsOfBlock * Lanes;
+        var numPadded = (long)NumBlocks * BlockSize;
         var bytes = (nuint)(numPadded * numIn * (isBFloat16 ? sizeof(ushort) : sizeof(float)));
         _weights = NativeMemory.AlignedAlloc(bytes, 64);
         NativeMemory.Clear(_weights, bytes);
@@ -45,7 +44,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     public int NumIn { get; }
 
     /// <summary>Blocks of 64 outputs: the unit in which a product is divided.</summary>
-    public int NumBlocks => (_numPanels + PanelsOfBlock - 1) / PanelsOfBlock;
+    public int NumBlocks { get; }
 
     /// <summary>Stacks tensors with equal input sizes along the output.</summary>
     /// <exception cref="CheckpointException">A tensor is missing or of another shape.</exception>
@@ -88,8 +87,8 @@ internal sealed unsafe class WeightMatrix : IDisposable
     /// <summary>The weights of one output, widened to float32.</summary>
     public void ReadRow(int row, float* destination)
     {
-        var at = ((long)(row / Lanes) * NumIn * Lanes) + (row % Lanes);
-        for (var i = 0; i < NumIn; i++, at += Lanes)
+        var at = ((long)(row / BlockSize) * NumIn * BlockSize) + (row % BlockSize);
+        for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
             destination[i] = _isBFloat16 ? BitConverter.UInt32BitsToSingle((uint)((ushort*)_weights)[at] << 16) : ((float*)_weights)[at];
         }
@@ -116,11 +115,10 @@ internal sealed unsafe class WeightMatrix : IDisposable
     private void Multiply<TWeights>(float* input, float* output, int numTokens, int start, int end, bool add)
         where TWeights : struct, IWeights
     {
-        var sums = stackalloc float[MaxTokensOfBlock * PanelsOfBlock * Lanes];
+        var sums = stackalloc float[MaxTokensOfBlock * BlockSize];
         for (var block = start; block < end; block++)
         {
-            var panel = block * PanelsOfBlock;
-            var numRows = Math.Min(PanelsOfBlock * Lanes, NumOut - (panel * Lanes));
+            var numRows = Math.Min(BlockSize, NumOut - (block * BlockSize));
             for (var token = 0; token < numTokens;)
             {
                 var x = input + ((long)token * NumIn);
@@ -128,31 +126,31 @@ internal sealed unsafe class WeightMatrix : IDisposable
                 switch (numTokens - token)
                 {
                     case 1:
-                        Block1<TWeights>(panel, x, sums);
+                        Block1<TWeights>(block, x, sums);
                         count = 1;
                         break;
                     case 2:
-                        Block2<TWeights>(panel, x, sums);
+                        Block2<TWeights>(block, x, sums);
                         count = 2;
                         break;
                     case 3 or 6 or 9:
-                        Block3<TWeights>(panel, x, sums);
+                        Block3<TWeights>(block, x, sums);
                         count = 3;
                         break;
                     case 5:
-                        Block5<TWeights>(panel, x, sums);
+                        Block5<TWeights>(block, x, sums);
                         count = 5;
                         break;
                     default:
-                        Block4<TWeights>(panel, x, sums);
+                        Block4<TWeights>(block, x, sums);
                         count = 4;
                         break;
                 }
 
                 for (var t = 0; t < count; t++, token++)
                 {
-                    var y = new Span<float>(output + ((long)token * NumOut) + (panel * Lanes), numRows);
-                    var sum = new ReadOnlySpan<float>(sums + (t * PanelsOfBlock * Lanes), numRows);
+                    var y = new Span<float>(output + ((long)token * NumOut) + (block * BlockSize), numRows);
+                    var sum = new ReadOnlySpan<float>(sums + (t * BlockSize), numRows);
                     if (add)
                     {
                         TensorPrimitives.Add(y, sum, y);
@@ -171,9 +169,9 @@ internal sealed unsafe class WeightMatrix : IDisposable
     {
         for (var row = 0; row < rows.Length / NumIn; row++)
         {
-            var at = ((long)((first + row) / Lanes) * NumIn * Lanes) + ((first + row) % Lanes);
+            var at = ((long)((first + row) / BlockSize) * NumIn * BlockSize) + ((first + row) % BlockSize);
             var source = rows.Slice(row * NumIn, NumIn);
-            for (var i = 0; i < NumIn; i++, at += Lanes)
+            for (var i = 0; i < NumIn; i++, at += BlockSize)
             {
                 packed[at] = source[i];
             }
@@ -184,25 +182,24 @@ internal sealed unsafe class WeightMatrix : IDisposable
     // registers; optimized from the first call,
     // because a short generation would otherwise end before the runtime finds out that this is where its time goes.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block1<TWeights>(int panel, float* x, float* sums)
+    private void Block1<TWeights>(int block, float* x, float* sums)
         where TWeights : struct, IWeights
     {
-        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        var at = (long)block * NumIn * BlockSize;
         Vector512<float> s00 = default;
         Vector512<float> s10 = default;
         Vector512<float> s20 = default;
         Vector512<float> s30 = default;
-        for (var i = 0; i < NumIn; i++)
+        for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
-            long at = (long)i * Lanes;
             var v0 = Vector512.Create(x[i]);
-            var w = TWeights.Load(_weights, w0 + at);
+            var w = TWeights.Load(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
-            w = TWeights.Load(_weights, w1 + at);
+            w = TWeights.Load(_weights, at + 16);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
-            w = TWeights.Load(_weights, w2 + at);
+            w = TWeights.Load(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
-            w = TWeights.Load(_weights, w3 + at);
+            w = TWeights.Load(_weights, at + 48);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
         }
 
@@ -213,30 +210,29 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block2<TWeights>(int panel, float* x, float* sums)
+    private void Block2<TWeights>(int block, float* x, float* sums)
         where TWeights : struct, IWeights
     {
-        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        var at = (long)block * NumIn * BlockSize;
         Vector512<float> s00 = default, s01 = default;
         Vector512<float> s10 = default, s11 = default;
         Vector512<float> s20 = default, s21 = default;
         Vector512<float> s30 = default, s31 = default;
         float* x1 = x + NumIn;
-        for (var i = 0; i < NumIn; i++)
+        for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
-            long at = (long)i * Lanes;
             var v0 = Vector512.Create(x[i]);
             var v1 = Vector512.Create(x1[i]);
-            var w = TWeights.Load(_weights, w0 + at);
+            var w = TWeights.Load(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
-            w = TWeights.Load(_weights, w1 + at);
+            w = TWeights.Load(_weights, at + 16);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
-            w = TWeights.Load(_weights, w2 + at);
+            w = TWeights.Load(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
-            w = TWeights.Load(_weights, w3 + at);
+            w = TWeights.Load(_weights, at + 48);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
         }
@@ -252,34 +248,33 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block3<TWeights>(int panel, float* x, float* sums)
+    private void Block3<TWeights>(int block, float* x, float* sums)
         where TWeights : struct, IWeights
     {
-        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        var at = (long)block * NumIn * BlockSize;
         Vector512<float> s00 = default, s01 = default, s02 = default;
         Vector512<float> s10 = default, s11 = default, s12 = default;
         Vector512<float> s20 = default, s21 = default, s22 = default;
         Vector512<float> s30 = default, s31 = default, s32 = default;
         float* x1 = x + NumIn, x2 = x1 + NumIn;
-        for (var i = 0; i < NumIn; i++)
+        for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
-            long at = (long)i * Lanes;
             var v0 = Vector512.Create(x[i]);
             var v1 = Vector512.Create(x1[i]);
             var v2 = Vector512.Create(x2[i]);
-            var w = TWeights.Load(_weights, w0 + at);
+            var w = TWeights.Load(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
             s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
-            w = TWeights.Load(_weights, w1 + at);
+            w = TWeights.Load(_weights, at + 16);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
             s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
-            w = TWeights.Load(_weights, w2 + at);
+            w = TWeights.Load(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
             s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
-            w = TWeights.Load(_weights, w3 + at);
+            w = TWeights.Load(_weights, at + 48);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
@@ -300,38 +295,37 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block4<TWeights>(int panel, float* x, float* sums)
+    private void Block4<TWeights>(int block, float* x, float* sums)
         where TWeights : struct, IWeights
     {
-        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        var at = (long)block * NumIn * BlockSize;
         Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default;
         Vector512<float> s10 = default, s11 = default, s12 = default, s13 = default;
         Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default;
         Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default;
         float* x1 = x + NumIn, x2 = x1 + NumIn, x3 = x2 + NumIn;
-        for (var i = 0; i < NumIn; i++)
+        for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
-            long at = (long)i * Lanes;
             var v0 = Vector512.Create(x[i]);
             var v1 = Vector512.Create(x1[i]);
             var v2 = Vector512.Create(x2[i]);
             var v3 = Vector512.Create(x3[i]);
-            var w = TWeights.Load(_weights, w0 + at);
+            var w = TWeights.Load(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
             s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
             s03 = Vector512.FusedMultiplyAdd(w, v3, s03);
-            w = TWeights.Load(_weights, w1 + at);
+            w = TWeights.Load(_weights, at + 16);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
             s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
             s13 = Vector512.FusedMultiplyAdd(w, v3, s13);
-            w = TWeights.Load(_weights, w2 + at);
+            w = TWeights.Load(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
             s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
             s23 = Vector512.FusedMultiplyAdd(w, v3, s23);
-            w = TWeights.Load(_weights, w3 + at);
+            w = TWeights.Load(_weights, at + 48);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
@@ -357,42 +351,41 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void Block5<TWeights>(int panel, float* x, float* sums)
+    private void Block5<TWeights>(int block, float* x, float* sums)
         where TWeights : struct, IWeights
     {
-        long w0 = (long)panel * NumIn * Lanes, w1 = w0 + ((long)NumIn * Lanes), w2 = w1 + ((long)NumIn * Lanes), w3 = w2 + ((long)NumIn * Lanes);
+        var at = (long)block * NumIn * BlockSize;
         Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default, s04 = default;
         Vector512<float> s10 = default, s11 = default, s12 = default, s13 = default, s14 = default;
         Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default, s24 = default;
         Vector512<float> s30 = default, s31 = default, s32 = default, s33 = default, s34 = default;
         float* x1 = x + NumIn, x2 = x1 + NumIn, x3 = x2 + NumIn, x4 = x3 + NumIn;
-        for (var i = 0; i < NumIn; i++)
+        for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
-            long at = (long)i * Lanes;
             var v0 = Vector512.Create(x[i]);
             var v1 = Vector512.Create(x1[i]);
             var v2 = Vector512.Create(x2[i]);
             var v3 = Vector512.Create(x3[i]);
             var v4 = Vector512.Create(x4[i]);
-            var w = TWeights.Load(_weights, w0 + at);
+            var w = TWeights.Load(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
             s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
             s03 = Vector512.FusedMultiplyAdd(w, v3, s03);
             s04 = Vector512.FusedMultiplyAdd(w, v4, s04);
-            w = TWeights.Load(_weights, w1 + at);
+            w = TWeights.Load(_weights, at + 16);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
             s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
             s13 = Vector512.FusedMultiplyAdd(w, v3, s13);
             s14 = Vector512.FusedMultiplyAdd(w, v4, s14);
-            w = TWeights.Load(_weights, w2 + at);
+            w = TWeights.Load(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
             s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
             s23 = Vector512.FusedMultiplyAdd(w, v3, s23);
             s24 = Vector512.FusedMultiplyAdd(w, v4, s24);
-            w = TWeights.Load(_weights, w3 + at);
+            w = TWeights.Load(_weights, at + 48);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
