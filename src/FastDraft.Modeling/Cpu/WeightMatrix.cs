@@ -35,8 +35,11 @@ internal sealed unsafe class WeightMatrix : IDisposable
 
     private interface IWeights
     {
-        /// <summary>16 weights from element <paramref name="at"/>, as float32.</summary>
-        static abstract Vector512<float> Load(void* weights, long at);
+        /// <summary>Outputs 0 to 15 of the 32 that begin at element <paramref name="at"/>, as float32.</summary>
+        static abstract Vector512<float> First(void* weights, long at);
+
+        /// <summary>Outputs 16 to 31 of them.</summary>
+        static abstract Vector512<float> Second(void* weights, long at);
     }
 
     public int NumOut { get; }
@@ -87,7 +90,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     /// <summary>The weights of one output, widened to float32.</summary>
     public void ReadRow(int row, float* destination)
     {
-        var at = ((long)(row / BlockSize) * NumIn * BlockSize) + (row % BlockSize);
+        var at = ((long)(row / BlockSize) * NumIn * BlockSize) + Position(row);
         for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
             destination[i] = _isBFloat16 ? BitConverter.UInt32BitsToSingle((uint)((ushort*)_weights)[at] << 16) : ((float*)_weights)[at];
@@ -169,7 +172,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     {
         for (var row = 0; row < rows.Length / NumIn; row++)
         {
-            var at = ((long)((first + row) / BlockSize) * NumIn * BlockSize) + ((first + row) % BlockSize);
+            var at = ((long)((first + row) / BlockSize) * NumIn * BlockSize) + Position(first + row);
             var source = rows.Slice(row * NumIn, NumIn);
             for (var i = 0; i < NumIn; i++, at += BlockSize)
             {
@@ -193,13 +196,13 @@ internal sealed unsafe class WeightMatrix : IDisposable
         for (var i = 0; i < NumIn; i++, at += BlockSize)
         {
             var v0 = Vector512.Create(x[i]);
-            var w = TWeights.Load(_weights, at);
+            var w = TWeights.First(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
-            w = TWeights.Load(_weights, at + 16);
+            w = TWeights.Second(_weights, at);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
-            w = TWeights.Load(_weights, at + 32);
+            w = TWeights.First(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
-            w = TWeights.Load(_weights, at + 48);
+            w = TWeights.Second(_weights, at + 32);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
         }
 
@@ -223,16 +226,16 @@ internal sealed unsafe class WeightMatrix : IDisposable
         {
             var v0 = Vector512.Create(x[i]);
             var v1 = Vector512.Create(x1[i]);
-            var w = TWeights.Load(_weights, at);
+            var w = TWeights.First(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
-            w = TWeights.Load(_weights, at + 16);
+            w = TWeights.Second(_weights, at);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
-            w = TWeights.Load(_weights, at + 32);
+            w = TWeights.First(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
-            w = TWeights.Load(_weights, at + 48);
+            w = TWeights.Second(_weights, at + 32);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
         }
@@ -262,19 +265,19 @@ internal sealed unsafe class WeightMatrix : IDisposable
             var v0 = Vector512.Create(x[i]);
             var v1 = Vector512.Create(x1[i]);
             var v2 = Vector512.Create(x2[i]);
-            var w = TWeights.Load(_weights, at);
+            var w = TWeights.First(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
             s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
-            w = TWeights.Load(_weights, at + 16);
+            w = TWeights.Second(_weights, at);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
             s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
-            w = TWeights.Load(_weights, at + 32);
+            w = TWeights.First(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
             s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
-            w = TWeights.Load(_weights, at + 48);
+            w = TWeights.Second(_weights, at + 32);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
@@ -310,22 +313,22 @@ internal sealed unsafe class WeightMatrix : IDisposable
             var v1 = Vector512.Create(x1[i]);
             var v2 = Vector512.Create(x2[i]);
             var v3 = Vector512.Create(x3[i]);
-            var w = TWeights.Load(_weights, at);
+            var w = TWeights.First(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
             s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
             s03 = Vector512.FusedMultiplyAdd(w, v3, s03);
-            w = TWeights.Load(_weights, at + 16);
+            w = TWeights.Second(_weights, at);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
             s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
             s13 = Vector512.FusedMultiplyAdd(w, v3, s13);
-            w = TWeights.Load(_weights, at + 32);
+            w = TWeights.First(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
             s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
             s23 = Vector512.FusedMultiplyAdd(w, v3, s23);
-            w = TWeights.Load(_weights, at + 48);
+            w = TWeights.Second(_weights, at + 32);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
@@ -367,25 +370,25 @@ internal sealed unsafe class WeightMatrix : IDisposable
             var v2 = Vector512.Create(x2[i]);
             var v3 = Vector512.Create(x3[i]);
             var v4 = Vector512.Create(x4[i]);
-            var w = TWeights.Load(_weights, at);
+            var w = TWeights.First(_weights, at);
             s00 = Vector512.FusedMultiplyAdd(w, v0, s00);
             s01 = Vector512.FusedMultiplyAdd(w, v1, s01);
             s02 = Vector512.FusedMultiplyAdd(w, v2, s02);
             s03 = Vector512.FusedMultiplyAdd(w, v3, s03);
             s04 = Vector512.FusedMultiplyAdd(w, v4, s04);
-            w = TWeights.Load(_weights, at + 16);
+            w = TWeights.Second(_weights, at);
             s10 = Vector512.FusedMultiplyAdd(w, v0, s10);
             s11 = Vector512.FusedMultiplyAdd(w, v1, s11);
             s12 = Vector512.FusedMultiplyAdd(w, v2, s12);
             s13 = Vector512.FusedMultiplyAdd(w, v3, s13);
             s14 = Vector512.FusedMultiplyAdd(w, v4, s14);
-            w = TWeights.Load(_weights, at + 32);
+            w = TWeights.First(_weights, at + 32);
             s20 = Vector512.FusedMultiplyAdd(w, v0, s20);
             s21 = Vector512.FusedMultiplyAdd(w, v1, s21);
             s22 = Vector512.FusedMultiplyAdd(w, v2, s22);
             s23 = Vector512.FusedMultiplyAdd(w, v3, s23);
             s24 = Vector512.FusedMultiplyAdd(w, v4, s24);
-            w = TWeights.Load(_weights, at + 48);
+            w = TWeights.Second(_weights, at + 32);
             s30 = Vector512.FusedMultiplyAdd(w, v0, s30);
             s31 = Vector512.FusedMultiplyAdd(w, v1, s31);
             s32 = Vector512.FusedMultiplyAdd(w, v2, s32);
@@ -415,16 +418,29 @@ internal sealed unsafe class WeightMatrix : IDisposable
         s34.Store(sums + 304);
     }
 
+    /// <summary>Element of a block's row at which an output lies: of 32 bfloat16, output o and o + 16 share a 32-bit lane.</summary>
+    private int Position(int output)
+    {
+        var pair = output % (2 * Lanes);
+        var half = output % BlockSize - pair;
+        return half + (!_isBFloat16 ? pair : pair < Lanes ? 2 * pair : (2 * (pair - Lanes)) + 1);
+    }
+
     private readonly struct BFloat16 : IWeights
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<float> Load(void* weights, long at) =>
-            (Vector512.WidenLower(Vector256.Load((ushort*)weights + at).ToVector512Unsafe()) << 16).AsSingle();
+        public static Vector512<float> First(void* weights, long at) => (Vector512.Load((uint*)((ushort*)weights + at)) << 16).AsSingle();
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Second(void* weights, long at) => (Vector512.Load((uint*)((ushort*)weights + at)) & Vector512.Create(0xffff0000u)).AsSingle();
     }
 
     private readonly struct Float32 : IWeights
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        public static Vector512<float> Load(void* weights, long at) => Vector512.Load((float*)weights + at);
+        public static Vector512<float> First(void* weights, long at) => Vector512.Load((float*)weights + at);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static Vector512<float> Second(void* weights, long at) => Vector512.Load((float*)weights + at + Lanes);
     }
 }
