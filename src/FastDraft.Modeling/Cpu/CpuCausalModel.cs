@@ -132,7 +132,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     private const int Lanes = 16;
 
     /// <summary>Multiply-adds from which on a chunk is worth handing to another thread: a few microseconds.</summary>
-    private const long WorkOfChunk = 1 << 17;
+    private const long WorkOfChunk = 1 << 19;
 
     private readonly CpuCausalModel _model;
     private readonly int _batch;

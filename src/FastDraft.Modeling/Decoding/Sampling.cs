@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Buffers;
 
 namespace FastDraft.Modeling.Decoding;
@@ -11,16 +12,7 @@ public static class Sampling
     /// <summary>The id of the largest logit; of equal ones, the lowest.</summary>
     public static int ArgMax(ReadOnlySpan<float> logits)
     {
-        var best = 0;
-        for (var i = 1; i < logits.Length; i++)
-        {
-            if (logits[i] > logits[best])
-            {
-                best = i;
-            }
-        }
-
-        return best;
+        return TensorPrimitives.IndexOfMax(logits);
     }
 
     /// <summary>
