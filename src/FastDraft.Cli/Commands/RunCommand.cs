@@ -8,6 +8,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server;
+using FastDraft.Stages.EvaluateDraft;
 
 namespace FastDraft.Cli.Commands;
 
@@ -155,10 +156,7 @@ internal static class RunCommand
         if (report?.Json["summary"] is JsonObject summary)
         {
             double Value(string name) => summary[name]?.GetValue<double>() ?? double.NaN;
-            var interval = summary["wallClockSpeedupCi"]?.AsArray();
-            Console.Out.WriteLine(string.Create(CultureInfo.InvariantCulture, $"\n  This draft makes the target {Value("wallClockSpeedup"):F2} times faster")
-                + (interval is { Count: 2 } ? string.Create(CultureInfo.InvariantCulture, $" ({interval[0]!.GetValue<double>():F2} to {interval[1]!.GetValue<double>():F2})") : string.Empty)
-                + string.Create(CultureInfo.InvariantCulture, $" and writes exactly the same text on {Value("identicalPrompts"):F0} of {Value("numPrompts"):F0} prompts.\n"));
+            Console.Out.WriteLine($"\n  {ReportPage.Answer(EvaluationReport.Parse(report.Json.ToJsonString()))}\n");
             Output.WriteTable(
             [
                 ["  draft length", "acceptance rate", "block efficiency", "MBSU", "predicted", "measured"],
