@@ -84,7 +84,7 @@ public sealed class PipelineHostFacts : IDisposable
         var id = await host.SubmitAsync(Definition(1, "a", waitFor: gate), new Dictionary<string, JsonNode?>());
         await ChildAsync(host, id);
         var stage = (await host.Queries.GetRunAsync(id))!.Stages[0].Id;
-        Assert.False(await host.EndAttemptAsync(stage, 0, new WorkerResult(0, null, null, null, []), false, [], CancellationToken.None));
+        Assert.False(await host.Attempts.EndAsync(stage, 0, new WorkerResult(0, null, null, null, []), false, [], CancellationToken.None));
         await File.WriteAllTextAsync(gate, "");
         Assert.Equal(RunState.Succeeded, (await WaitAsync(host, id)).State);
     }
