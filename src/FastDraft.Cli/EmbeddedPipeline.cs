@@ -24,6 +24,7 @@ internal static class EmbeddedPipeline
             WorkerArguments = isHost ? [assembly, "worker"] : ["worker"],
             Stages = BuiltinStages.Descriptors,
             ExpandPath = ExpandPath,
+            WorkflowFolder = Path.GetFullPath("workflows"),
             TakesUpUnfinishedRuns = false,
         };
     }

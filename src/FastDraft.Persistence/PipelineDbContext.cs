@@ -12,6 +12,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<MetricRow> Metrics => Set<MetricRow>();
     public DbSet<JournalRow> Journal => Set<JournalRow>();
     public DbSet<PathDigestRow> PathDigests => Set<PathDigestRow>();
+    public DbSet<WorkflowDefinitionRow> WorkflowDefinitions => Set<WorkflowDefinitionRow>();
 
     /// <summary>Options of a database file; every connection waits 30 s for a busy one and enforces foreign keys.</summary>
     public static DbContextOptions<PipelineDbContext> OptionsFor(string databaseFile) =>
@@ -26,6 +27,8 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");
         run.Property(r => r.State).HasConversion<string>();
         run.Property(r => r.Version).IsConcurrencyToken();
+        run.HasIndex(r => r.CreatedAt);
+        run.HasIndex(r => r.DefinitionId);
         var stage = modelBuilder.Entity<StageRunRow>().ToTable("stage_runs");
         stage.Property(r => r.State).HasConversion<string>();
         stage.HasIndex(r => r.KeyDigest);
@@ -48,5 +51,9 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         journal.HasIndex(r => r.RunId);
         journal.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
         modelBuilder.Entity<PathDigestRow>().ToTable("path_digests").HasKey(r => r.Path);
+        var definition = modelBuilder.Entity<WorkflowDefinitionRow>().ToTable("workflow_definitions");
+        definition.HasIndex(r => new { r.DefinitionId, r.Version }).IsUnique();
+        definition.HasIndex(r => r.DefinitionId, "IX_workflow_definitions_latest").IsUnique().HasFilter("\"IsLatest\"");
+        definition.HasIndex(r => r.DefinitionId, "IX_workflow_definitions_published").IsUnique().HasFilter("\"IsPublished\"");
     }
 }

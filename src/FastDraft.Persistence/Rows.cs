@@ -7,6 +7,8 @@ public sealed class RunRow
 {
     public Guid Id { get; set; }
     public string WorkflowName { get; set; } = "";
+    public string DefinitionId { get; set; } = "";
+    public int DefinitionVersion { get; set; }
     public string DefinitionJson { get; set; } = "";
     public string DefinitionDigest { get; set; } = "";
     public string InputsJson { get; set; } = "{}";

@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
 using Hangfire;
 using Hangfire.InMemory;
@@ -24,6 +25,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
         Store = store;
+        Definitions = new DefinitionStore(store, options);
         var owner = new LeaseOwner();
         var client = new BackgroundJobClient(jobs);
         engine = new RunEngine(options, store);
@@ -39,6 +41,8 @@ public sealed class PipelineHost : IAsyncDisposable
     }
 
     public PipelineStore Store { get; }
+
+    public DefinitionStore Definitions { get; }
 
     public PipelineQueries Queries => Store.Queries;
 
@@ -91,6 +95,7 @@ public sealed class PipelineHost : IAsyncDisposable
         server.Dispose();
         reconciler.Dispose();
         engine.Dispose();
+        Definitions.Dispose();
         stop.Dispose();
     }
 

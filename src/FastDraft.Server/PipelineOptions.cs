@@ -24,5 +24,8 @@ public sealed record PipelineOptions
     /// </summary>
     public bool TakesUpUnfinishedRuns { get; init; } = true;
 
+    /// <summary>Workflow files that ship with the pipeline: they can be run and copied under their id, not changed. Null or absent: none.</summary>
+    public string? WorkflowFolder { get; init; }
+
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 }

@@ -9,14 +9,32 @@ internal static class Canonical
     private static readonly HashSet<string> Cosmetic =
         new(["nodeId", "metadata", "version", "vertices", "activities", "connections", "start", "displayName", "description"], StringComparer.OrdinalIgnoreCase);
 
+    private static readonly HashSet<string> AbsentMeansFalse = new(["isArray", "canStartWorkflow", "runAsynchronously"], StringComparer.OrdinalIgnoreCase);
+
     public static JsonObject Of(WorkflowDefinition definition, JsonObject json) => new()
     {
         ["definitionId"] = definition.DefinitionId,
-        ["inputs"] = Named(json, "inputs"),
+        ["inputs"] = Inputs(definition, json),
         ["outputs"] = Named(json, "outputs"),
         ["root"] = Activity(definition.Root),
         ["variables"] = Named(json, "variables"),
     };
+
+    // A default counts the same beside the input and under the workflow's custom properties.
+    private static JsonArray Inputs(WorkflowDefinition definition, JsonObject json)
+    {
+        var inputs = Named(json, "inputs");
+        foreach (var input in inputs.OfType<JsonObject>())
+        {
+            if (definition.Inputs.FirstOrDefault(i => i.Name == input.Text("name"))?.Default is { } value)
+            {
+                input.Remove("defaultValue");
+                input["defaultValue"] = value.DeepClone();
+            }
+        }
+
+        return inputs;
+    }
 
     private static JsonArray Named(JsonObject json, string member) =>
         [.. json.Objects(member).Select(item => Members(item, true)).OrderBy(item => item.Text("name"), StringComparer.Ordinal)];
@@ -51,6 +69,7 @@ internal static class Canonical
         foreach (var (key, value) in json.OrderBy(member => member.Key, StringComparer.Ordinal))
         {
             if (value is null or JsonObject { Count: 0 } or JsonArray { Count: 0 }
+                || (AbsentMeansFalse.Contains(key) && value is JsonValue && value.GetValueKind() is System.Text.Json.JsonValueKind.False)
                 || (dropCosmetic && Cosmetic.Contains(key)) || key is "memoryReference" or "notFoundConnections")
             {
                 continue;

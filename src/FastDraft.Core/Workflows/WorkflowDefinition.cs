@@ -87,7 +87,7 @@ public sealed class WorkflowDefinition
         Inputs =
         [
             .. json.Objects("inputs").Where(input => input.Text("name") is not null).Select(input => new WorkflowInput(
-                input.Text("name")!, input.Text("type") ?? "Object", input.Member("defaultValue")?.DeepClone(), input.Text("description"))),
+                input.Text("name")!, input.Text("type") ?? "Object", Default(input)?.DeepClone(), input.Text("description"))),
         ];
         _activities = new Dictionary<string, WorkflowActivity>(StringComparer.Ordinal);
         foreach (var activity in Root.SelfAndDescendants())
@@ -129,6 +129,10 @@ public sealed class WorkflowDefinition
     public string ToJson() => _json.ToJsonString();
 
     public WorkflowActivity? Activity(string id) => _activities.GetValueOrDefault(id);
+
+    // Elsa Studio's own model of an input has no default, so it would drop one written beside the input; custom properties it keeps.
+    private JsonNode? Default(JsonObject input) =>
+        input.Member("defaultValue") ?? ((_json.Member("customProperties") as JsonObject)?.Member("inputDefaults") as JsonObject)?.Member(input.Text("name")!);
 
     private static WorkflowVariable ReadVariable(JsonObject json)
     {

@@ -24,7 +24,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store) : 
     {
         var run = new RunRow
         {
-            Id = id, WorkflowName = definition.Name, DefinitionJson = definition.ToJson(), DefinitionDigest = definition.Digest.ToString(),
+            Id = id, WorkflowName = definition.Name, DefinitionId = definition.DefinitionId, DefinitionVersion = definition.Version, DefinitionJson = definition.ToJson(), DefinitionDigest = definition.Digest.ToString(),
             InputsJson = JsonSerializer.Serialize(inputs), State = RunState.Running, BypassCache = bypassCache, CreatedAt = Now,
         };
         await using var db = store.Open();
