@@ -11,6 +11,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<StageRunPortRow> Ports => Set<StageRunPortRow>();
     public DbSet<MetricRow> Metrics => Set<MetricRow>();
     public DbSet<JournalRow> Journal => Set<JournalRow>();
+    public DbSet<WaitRow> Waits => Set<WaitRow>();
     public DbSet<PathDigestRow> PathDigests => Set<PathDigestRow>();
     public DbSet<WorkflowDefinitionRow> WorkflowDefinitions => Set<WorkflowDefinitionRow>();
 
@@ -29,6 +30,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         run.Property(r => r.Version).IsConcurrencyToken();
         run.HasIndex(r => r.CreatedAt);
         run.HasIndex(r => r.DefinitionId);
+        run.HasIndex(r => r.ParentRunId);
         var stage = modelBuilder.Entity<StageRunRow>().ToTable("stage_runs");
         stage.Property(r => r.State).HasConversion<string>();
         stage.HasIndex(r => r.KeyDigest);
@@ -50,6 +52,13 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         var journal = modelBuilder.Entity<JournalRow>().ToTable("journal");
         journal.HasIndex(r => r.RunId);
         journal.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
+        var wait = modelBuilder.Entity<WaitRow>().ToTable("waits");
+        wait.Property(r => r.Kind).HasConversion<string>();
+        wait.HasIndex(r => new { r.RunId, r.ActivityInstanceId }).IsUnique();
+        wait.HasIndex(r => r.DueAt);
+        wait.HasIndex(r => r.EventName);
+        wait.HasIndex(r => r.ChildRunId);
+        wait.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
         modelBuilder.Entity<PathDigestRow>().ToTable("path_digests").HasKey(r => r.Path);
         var definition = modelBuilder.Entity<WorkflowDefinitionRow>().ToTable("workflow_definitions");
         definition.HasIndex(r => new { r.DefinitionId, r.Version }).IsUnique();

@@ -17,6 +17,11 @@ public sealed class RunRow
     public string? Incident { get; set; }
     public bool BypassCache { get; set; }
     public bool CancelRequested { get; set; }
+    public string? CorrelationId { get; set; }
+
+    /// <summary>The run and its activity instance that started this one.</summary>
+    public Guid? ParentRunId { get; set; }
+    public string? ParentInstanceId { get; set; }
     public long CreatedAt { get; set; }
     public long? EndedAt { get; set; }
     public long Version { get; set; }
@@ -98,6 +103,7 @@ public sealed class MetricRow
     public double Value { get; set; }
 }
 
+/// <summary>A record of the interpreter's journal, or a line of text (then <see cref="Event"/> is WriteLine and <see cref="Text"/> the line).</summary>
 public sealed class JournalRow
 {
     public long Id { get; set; }
@@ -105,7 +111,49 @@ public sealed class JournalRow
     public long At { get; set; }
     public string Event { get; set; } = "";
     public string ActivityId { get; set; } = "";
+    public string ActivityInstanceId { get; set; } = "";
+    public string? ParentInstanceId { get; set; }
+    public string NodeId { get; set; } = "";
+    public string ActivityType { get; set; } = "";
+
+    /// <summary>Counts a run's journal records from 1; 0 for a line of text.</summary>
+    public long Sequence { get; set; }
     public string? Text { get; set; }
+
+    /// <summary>Members inputs, outputs and outcomes, where there are any.</summary>
+    public string? DataJson { get; set; }
+}
+
+public enum WaitKind
+{
+    Timer,
+    Event,
+    Gate,
+    Child,
+}
+
+/// <summary>
+/// What an activity instance of a run waits for. A wait is answered by setting <see cref="DueAt"/> (and, for what carries a value,
+/// <see cref="PayloadJson"/>) in the transaction that caused the answer; the loop that finds it due hands the answer to the run and
+/// deletes the row in one transaction, so a kill between the two loses and doubles nothing.
+/// </summary>
+public sealed class WaitRow
+{
+    public Guid Id { get; set; }
+    public Guid RunId { get; set; }
+    public string ActivityInstanceId { get; set; } = "";
+    public string ActivityId { get; set; } = "";
+    public WaitKind Kind { get; set; }
+
+    /// <summary>Null until it is known when, or that, the wait ends.</summary>
+    public long? DueAt { get; set; }
+    public string? EventName { get; set; }
+    public string? CorrelationId { get; set; }
+    public Guid? ChildRunId { get; set; }
+    public string? Title { get; set; }
+    public string? Instructions { get; set; }
+    public string? PayloadJson { get; set; }
+    public long CreatedAt { get; set; }
 }
 
 public sealed class PathDigestRow

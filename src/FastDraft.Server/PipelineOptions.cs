@@ -1,4 +1,5 @@
 using FastDraft.Core.Stages;
+using FastDraft.Core.Workflows;
 
 namespace FastDraft.Server;
 
@@ -26,6 +27,9 @@ public sealed record PipelineOptions
 
     /// <summary>Workflow files that ship with the pipeline: they can be run and copied under their id, not changed. Null or absent: none.</summary>
     public string? WorkflowFolder { get; init; }
+
+    /// <summary>The published version of a definition id, for workflows that run another; null where there is none.</summary>
+    public Func<string, CancellationToken, Task<WorkflowDefinition?>>? FindWorkflow { get; init; }
 
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 }

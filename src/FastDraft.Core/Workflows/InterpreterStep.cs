@@ -32,7 +32,7 @@ internal sealed class InterpreterStep
 
     public void Begin()
     {
-        _effects.Add(new JournalEntry(WorkflowId, ActivityTypes.Workflow, "Started", null));
+        JournalWorkflow("Started");
         _queue.AddLast(new WorkItem(_definition.Root.Id, null, false));
         Drain();
     }
@@ -309,7 +309,7 @@ internal sealed class InterpreterStep
         Journal(instance, "Completed", null);
         if (instance.ParentId is null)
         {
-            _effects.Add(new JournalEntry(WorkflowId, ActivityTypes.Workflow, "Completed", null));
+            JournalWorkflow("Completed");
             End(WorkflowStatus.Finished, null);
             return;
         }
@@ -496,8 +496,15 @@ internal sealed class InterpreterStep
     private void Journal(ActivityInstance instance, string eventName, string? message)
     {
         var type = _definition.Activity(instance.ActivityId)!.Type;
-        var known = ActivityTypes.Inputs.ContainsKey(type) || _stages.ContainsKey(type);
-        _effects.Add(new JournalEntry(instance.ActivityId, known ? type : ActivityTypes.NotFound, eventName, message));
+        var known = CoreActivities.ByType.ContainsKey(type) || _stages.ContainsKey(type);
+        _effects.Add(new JournalEntry(
+            ++_state.Sequence, instance.Id, instance.ParentId ?? WorkflowId, instance.ActivityId, _definition.Activity(instance.ActivityId)!.NodeId,
+            known ? type : ActivityTypes.NotFound, eventName, message, null));
+    }
+
+    private void JournalWorkflow(string eventName)
+    {
+        _effects.Add(new JournalEntry(++_state.Sequence, WorkflowId, null, WorkflowId, WorkflowId, ActivityTypes.Workflow, eventName, null, null));
     }
 
     private FlowGraph Graph(WorkflowActivity flowchart)

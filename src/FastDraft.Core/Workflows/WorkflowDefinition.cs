@@ -24,6 +24,7 @@ public sealed class WorkflowActivity
         Id = json.Text("id") ?? "";
         Type = json.Text("type") ?? "";
         Name = json.Text("name") ?? Id;
+        NodeId = (parent?.NodeId ?? "Workflow1") + ":" + Id;
         Children = [.. json.Objects("activities").Select(child => new WorkflowActivity(child, this))];
         Connections = [.. json.Objects("connections").Select(ReadConnection)];
     }
@@ -31,6 +32,9 @@ public sealed class WorkflowActivity
     public string Id { get; }
 
     public string Name { get; }
+
+    /// <summary>The ids from the workflow down, as Studio and the journal name the node: <c>Workflow1:flowchart:activity</c>.</summary>
+    public string NodeId { get; }
 
     public string Type { get; }
 

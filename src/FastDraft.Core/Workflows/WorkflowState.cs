@@ -41,6 +41,9 @@ public sealed class WorkflowState
 
     public string? Incident { get; set; }
 
+    /// <summary>Of the last journal record.</summary>
+    public long Sequence { get; set; }
+
     public Dictionary<string, JsonNode?> Inputs { get; init; } = [];
 
     /// <summary>Variable id to value.</summary>

@@ -64,14 +64,14 @@ internal sealed class WorkflowCheck(
             {
                 Stage(activity, stage);
             }
-            else if (ActivityTypes.Inputs.TryGetValue(activity.Type, out var inputs))
+            else if (CoreActivities.ByType.TryGetValue(activity.Type, out var core))
             {
-                Known(activity, $"activity '{activity.Id}'", inputs, []);
-                CoreInputs(activity);
+                Known(activity, $"activity '{activity.Id}'", [.. core.Inputs.Select(i => i.Key)], [.. core.Outputs.Select(o => o.Key)]);
+                CoreInputs(activity, core);
             }
             else
             {
-                var near = Spelling.Nearest(activity.Type, _stages.Keys.Concat(ActivityTypes.Inputs.Keys));
+                var near = Spelling.Nearest(activity.Type, _stages.Keys.Concat(CoreActivities.ByType.Keys));
                 Add(activity.Json, "type", $"activity '{activity.Id}': unknown activity type '{activity.Type}'", DidYouMean(near));
             }
         }
@@ -106,9 +106,9 @@ internal sealed class WorkflowCheck(
         }
     }
 
-    private void CoreInputs(WorkflowActivity activity)
+    private void CoreInputs(WorkflowActivity activity, CoreActivity core)
     {
-        foreach (var input in ActivityTypes.Inputs[activity.Type])
+        foreach (var input in core.Inputs.Select(i => i.Key))
         {
             Expression(activity, input, $"activity '{activity.Id}': setting '{input}'", out _);
         }
@@ -339,6 +339,6 @@ internal sealed class WorkflowCheck(
             null when activity.Json.Member("branches") is null => ["Done"],
             _ => null,
         },
-        _ => _stages.ContainsKey(activity.Type) || ActivityTypes.Inputs.ContainsKey(activity.Type) ? ["Done"] : null,
+        _ => _stages.ContainsKey(activity.Type) || CoreActivities.ByType.ContainsKey(activity.Type) ? ["Done"] : null,
     };
 }

@@ -99,7 +99,12 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store) : 
                     db.Journal.Add(new JournalRow { RunId = run.Id, At = Now, Event = "WriteLine", Text = line.Text });
                     break;
                 case JournalEntry entry:
-                    db.Journal.Add(new JournalRow { RunId = run.Id, At = Now, Event = entry.EventName, ActivityId = entry.ActivityId, Text = entry.Message });
+                    db.Journal.Add(new JournalRow
+                    {
+                        RunId = run.Id, At = Now, Event = entry.EventName, ActivityId = entry.ActivityId, ActivityInstanceId = entry.ActivityInstanceId,
+                        ParentInstanceId = entry.ParentInstanceId, NodeId = entry.NodeId, ActivityType = entry.ActivityType, Sequence = entry.Sequence,
+                        Text = entry.Message, DataJson = entry.Data?.ToJsonString(),
+                    });
                     break;
                 case FinishWorkflow finish:
                     await StopStagesAsync(db, run.Id, null, ct);

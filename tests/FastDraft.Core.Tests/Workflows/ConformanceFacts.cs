@@ -29,8 +29,8 @@ public sealed class ConformanceFacts
         Assert.Equal(trace["lines"]!.AsArray().Select(l => l!.GetValue<string>()), effects.OfType<WriteLine>().Select(l => l.Text));
         Assert.Equal(trace["subStatus"]!.GetValue<string>(), state.Status.ToString());
         Assert.Equal(
-            trace["journal"]!.AsArray().Select(j => $"{j!["activityType"]} {j["activityId"]} {j["eventName"]}"),
-            effects.OfType<JournalEntry>().Select(j => $"{j.ActivityType} {j.ActivityId} {j.EventName}"));
+            trace["journal"]!.AsArray().Select(j => $"{j!["activityType"]} {j["nodeId"]} {j["eventName"]}"),
+            effects.OfType<JournalEntry>().Select(j => $"{j.ActivityType} {j.NodeId} {j.EventName}"));
         if (trace["incidents"]!.AsArray() is [var incident])
         {
             Assert.StartsWith(incident!["message"]!.GetValue<string>(), state.Incident, StringComparison.Ordinal);

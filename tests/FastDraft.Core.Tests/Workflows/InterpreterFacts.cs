@@ -45,12 +45,9 @@ public sealed class InterpreterFacts
         var (after, effects) = Interpreter.Apply(definition, Catalogue, state, new StageFailed("b#1", "disk full"));
 
         Assert.Equal(WorkflowStatus.Faulted, after.Status);
-        Assert.Equal(
-            [
-                new JournalEntry("b", "FastDraft.Train", "Faulted", "disk full"), new CancelStage("a#1"),
-                new FinishWorkflow(WorkflowStatus.Faulted, "disk full"),
-            ],
-            effects);
+        var faulted = Assert.IsType<JournalEntry>(effects[0]);
+        Assert.Equal(("b#1", "fc#1", "Workflow1:fc:b", "Faulted", "disk full"), (faulted.ActivityInstanceId, faulted.ParentInstanceId, faulted.NodeId, faulted.EventName, faulted.Message));
+        Assert.Equal([new CancelStage("a#1"), new FinishWorkflow(WorkflowStatus.Faulted, "disk full")], effects.Skip(1));
         Assert.Empty(Interpreter.Apply(definition, Catalogue, after, new StageSucceeded("a#1")).Effects);
     }
 
@@ -74,7 +71,7 @@ public sealed class InterpreterFacts
         var (state, effects) = Interpreter.Apply(definition, Catalogue, RunToFork(definition).State, new StageSucceeded("b#1"));
 
         Assert.Contains(new CancelStage("a#1"), effects);
-        Assert.Contains(new JournalEntry("a", "FastDraft.Train", "Canceled", null), effects);
+        Assert.Contains(effects.OfType<JournalEntry>(), j => j is { ActivityInstanceId: "a#1", EventName: "Canceled" });
         Assert.Equal([new WriteLine("joined")], effects.OfType<WriteLine>());
         Assert.Equal(WorkflowStatus.Finished, state.Status);
     }
