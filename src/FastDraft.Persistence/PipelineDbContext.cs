@@ -15,6 +15,13 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<PathDigestRow> PathDigests => Set<PathDigestRow>();
     public DbSet<WorkflowDefinitionRow> WorkflowDefinitions => Set<WorkflowDefinitionRow>();
 
+    public DbSet<GateDecisionRow> GateDecisions => Set<GateDecisionRow>();
+    public DbSet<ScheduleRow> Schedules => Set<ScheduleRow>();
+    public DbSet<ScheduleTickRow> ScheduleTicks => Set<ScheduleTickRow>();
+    public DbSet<DraftRow> Drafts => Set<DraftRow>();
+    public DbSet<DraftAliasRow> DraftAliases => Set<DraftAliasRow>();
+    public DbSet<DraftAliasMoveRow> DraftAliasMoves => Set<DraftAliasMoveRow>();
+
     /// <summary>Options of a database file; every connection waits 30 s for a busy one and enforces foreign keys.</summary>
     public static DbContextOptions<PipelineDbContext> OptionsFor(string databaseFile) =>
         new DbContextOptionsBuilder<PipelineDbContext>()
@@ -59,6 +66,19 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         wait.HasIndex(r => r.EventName);
         wait.HasIndex(r => r.ChildRunId);
         wait.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
+        var gate = modelBuilder.Entity<GateDecisionRow>().ToTable("gate_decisions");
+        gate.HasKey(r => new { r.RunId, r.ActivityInstanceId });
+        gate.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
+        modelBuilder.Entity<ScheduleRow>().ToTable("schedules").HasIndex(r => r.Name).IsUnique();
+        var tick = modelBuilder.Entity<ScheduleTickRow>().ToTable("schedule_ticks");
+        tick.HasKey(r => new { r.ScheduleId, r.NominalAt });
+        tick.HasIndex(r => r.RunId);
+        tick.HasOne<ScheduleRow>().WithMany().HasForeignKey(r => r.ScheduleId);
+        var draft = modelBuilder.Entity<DraftRow>().ToTable("drafts");
+        draft.HasIndex(r => new { r.Name, r.Version }).IsUnique();
+        draft.HasIndex(r => new { r.Name, r.TargetDigest, r.ModelDigest }).IsUnique();
+        modelBuilder.Entity<DraftAliasRow>().ToTable("draft_aliases").HasKey(r => new { r.Name, r.TargetDigest, r.Alias });
+        modelBuilder.Entity<DraftAliasMoveRow>().ToTable("draft_alias_moves").HasIndex(r => r.Name);
         modelBuilder.Entity<PathDigestRow>().ToTable("path_digests").HasKey(r => r.Path);
         var definition = modelBuilder.Entity<WorkflowDefinitionRow>().ToTable("workflow_definitions");
         definition.HasIndex(r => new { r.DefinitionId, r.Version }).IsUnique();

@@ -43,6 +43,9 @@ public sealed class StageRunRow
     public string? KeyJson { get; set; }
     public string? KeyDigest { get; set; }
     public Guid? CachedFromRunId { get; set; }
+
+    /// <summary>The outcome of a stage run that ended well.</summary>
+    public string? Outcome { get; set; }
     public string? MissReasonsJson { get; set; }
     public string? Failure { get; set; }
     public string? Hint { get; set; }
@@ -162,4 +165,107 @@ public sealed class PathDigestRow
     public long SizeBytes { get; set; }
     public long ModifiedTicks { get; set; }
     public string Digest { get; set; } = "";
+}
+
+/// <summary>
+/// What a person answered to a gate. A gate that is still open is a row of <c>waits</c>; the key here is why the first answer is the
+/// only one.
+/// </summary>
+public sealed class GateDecisionRow
+{
+    public Guid RunId { get; set; }
+    public string ActivityInstanceId { get; set; } = "";
+    public string ActivityId { get; set; } = "";
+    public string Title { get; set; } = "";
+    public string? Instructions { get; set; }
+    public long OpenedAt { get; set; }
+    public bool Approved { get; set; }
+    public long DecidedAt { get; set; }
+    public string DecidedBy { get; set; } = "";
+    public string? Reason { get; set; }
+}
+
+/// <summary>When runs of a workflow start by themselves.</summary>
+public sealed class ScheduleRow
+{
+    public Guid Id { get; set; }
+    public string Name { get; set; } = "";
+
+    /// <summary>The published workflow whose newest version is run; null where <see cref="DefinitionJson"/> is.</summary>
+    public string? DefinitionId { get; set; }
+
+    /// <summary>The workflow as it was when the schedule was created from a file.</summary>
+    public string? DefinitionJson { get; set; }
+
+    /// <summary>The trigger activity that a published workflow derives the schedule from.</summary>
+    public string? ActivityId { get; set; }
+    public string Kind { get; set; } = "";
+
+    /// <summary>A cron expression, an interval or an instant, by <see cref="Kind"/>.</summary>
+    public string Expression { get; set; } = "";
+    public string TimeZone { get; set; } = "";
+    public string Misfire { get; set; } = "";
+    public string InputsJson { get; set; } = "{}";
+    public bool Paused { get; set; }
+    public long CreatedAt { get; set; }
+
+    /// <summary>The last nominal time that was decided on. Only ever moves forward, so a clock set back repeats nothing.</summary>
+    public long Cursor { get; set; }
+
+    /// <summary>Why the schedule cannot start runs at present.</summary>
+    public string? Problem { get; set; }
+}
+
+/// <summary>One nominal time of a schedule. Its key is why no two hosts start two runs for it.</summary>
+public sealed class ScheduleTickRow
+{
+    public Guid ScheduleId { get; set; }
+    public long NominalAt { get; set; }
+
+    /// <summary>The run of this nominal time; null where the misfire policy passed it over.</summary>
+    public Guid? RunId { get; set; }
+    public bool IsBackfill { get; set; }
+    public long DecidedAt { get; set; }
+}
+
+/// <summary>One version of a named draft: a model that a run brought before <c>PromoteDraft</c>.</summary>
+public sealed class DraftRow
+{
+    public Guid Id { get; set; }
+    public string Name { get; set; } = "";
+
+    /// <summary>Counts from 1 under each name.</summary>
+    public int Version { get; set; }
+    public string TargetDigest { get; set; } = "";
+    public string ModelDigest { get; set; } = "";
+    public string EvaluationDigest { get; set; } = "";
+    public Guid RunId { get; set; }
+    public long CreatedAt { get; set; }
+}
+
+/// <summary>What <c>champion</c> and <c>challenger</c> name now.</summary>
+public sealed class DraftAliasRow
+{
+    public string Name { get; set; } = "";
+    public string TargetDigest { get; set; } = "";
+    public string Alias { get; set; } = "";
+    public int Version { get; set; }
+}
+
+/// <summary>Who moved an alias, when and why. Rows are only ever added.</summary>
+public sealed class DraftAliasMoveRow
+{
+    public long Id { get; set; }
+    public string Name { get; set; } = "";
+    public string TargetDigest { get; set; } = "";
+    public string Alias { get; set; } = "";
+    public int? FromVersion { get; set; }
+    public int ToVersion { get; set; }
+    public long At { get; set; }
+    public string Who { get; set; } = "";
+    public string Why { get; set; } = "";
+    public Guid? RunId { get; set; }
+
+    /// <summary>The <c>promotion</c> artifact with the figures, where a run decided.</summary>
+    public string? PromotionDigest { get; set; }
 }

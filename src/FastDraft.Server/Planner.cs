@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Workflows;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Registry;
 
 namespace FastDraft.Server;
 
@@ -24,13 +25,15 @@ public static class Planner
     {
         var keys = new KeyBuilder(store, options.ExpandPath);
         var known = new Dictionary<(string Instance, string Port), Digest>();
+        var answered = new HashSet<string>(StringComparer.Ordinal);
         var plan = new List<PlannedStage>();
         var transition = Interpreter.Start(definition, options.Stages, inputs);
         var pending = new Queue<StartStage>(transition.Effects.OfType<StartStage>());
         await using var db = store.Open();
         while (pending.TryDequeue(out var start))
         {
-            var unknown = start.Inputs.Where(i => !known.ContainsKey((i.Value.ActivityInstanceId, i.Value.Port))).ToList();
+            var outcome = start.Stage.Outcomes[0];
+            var unknown = start.Inputs.Where(i => !answered.Contains(i.Value.ActivityInstanceId)).ToList();
             if (unknown.Count > 0)
             {
                 plan.Add(new PlannedStage(
@@ -38,19 +41,28 @@ public static class Planner
             }
             else
             {
-                var digests = start.Inputs.ToDictionary(i => i.Key, i => known[(i.Value.ActivityInstanceId, i.Value.Port)]);
+                // A lookup may have found nothing for an optional input.
+                var digests = start.Inputs.Where(i => known.ContainsKey((i.Value.ActivityInstanceId, i.Value.Port)))
+                    .ToDictionary(i => i.Key, i => known[(i.Value.ActivityInstanceId, i.Value.Port)]);
                 var key = await keys.BuildAsync(start.Stage, start.Settings, digests, ct);
-                var hit = await keys.FindAsync(db, key.ComputeDigest(), ct);
+                var result = start.Stage.IsLookup
+                    ? await Lookups.AnswerAsync(db, definition.DefinitionId, start.Stage.Name, start.Settings, key, ct)
+                    : await keys.FindAsync(db, key.ComputeDigest(), ct) is var (row, outputs) ? LookupResult.Of(row, outputs) : null;
                 plan.Add(new PlannedStage(
-                    start.ActivityId, start.Stage.Name, hit is null ? PlanVerdict.Miss : PlanVerdict.Hit, hit?.Row.RunId,
-                    hit is null ? await KeyBuilder.ExplainAsync(db, key, start.ActivityId, ct) : []));
-                foreach (var output in hit?.Outputs ?? [])
+                    start.ActivityId, start.Stage.Name, result is null ? PlanVerdict.Miss : PlanVerdict.Hit, result?.FromRunId,
+                    result is null ? await KeyBuilder.ExplainAsync(db, key, start.ActivityId, ct) : []));
+                if (result is not null)
                 {
-                    known[(start.ActivityInstanceId, output.Port)] = Digest.Parse(output.Digest);
+                    answered.Add(start.ActivityInstanceId);
+                    outcome = result.Outcome;
+                    foreach (var (port, _, digest) in result.Outputs)
+                    {
+                        known[(start.ActivityInstanceId, port)] = Digest.Parse(digest);
+                    }
                 }
             }
 
-            transition = Interpreter.Apply(definition, options.Stages, transition.State, new StageSucceeded(start.ActivityInstanceId));
+            transition = Interpreter.Apply(definition, options.Stages, transition.State, new StageSucceeded(start.ActivityInstanceId, outcome));
             foreach (var next in transition.Effects.OfType<StartStage>())
             {
                 pending.Enqueue(next);

@@ -6,6 +6,7 @@ using FastDraft.Stages.FinetuneDraft;
 using FastDraft.Stages.GenerateSynthetic;
 using FastDraft.Stages.IngestCorpus;
 using FastDraft.Stages.PretrainDraft;
+using FastDraft.Stages.PromoteDraft;
 
 namespace FastDraft.Stages;
 
@@ -21,6 +22,9 @@ public static class BuiltinStages
         FinetuneDraftStage.Describe(),
         EvaluateDraftStage.Describe(),
         ExportDraftStage.Describe(),
+        PromoteDraftStage.Describe(),
+        FindChampion.Describe(),
+        FindSeenDocuments.Describe(),
     ];
 
     public static IReadOnlyList<IStage> Create() =>
@@ -32,5 +36,6 @@ public static class BuiltinStages
         new FinetuneDraftStage(),
         new EvaluateDraftStage(),
         new ExportDraftStage(),
+        new PromoteDraftStage(),
     ];
 }

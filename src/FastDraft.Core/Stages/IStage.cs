@@ -56,6 +56,9 @@ public sealed class StageContext(
 
     public string ResumeFolder { get; } = resumeFolder;
 
+    /// <summary>One of the descriptor's outcomes, or null for its first; set before the stage returns.</summary>
+    public string? Outcome { get; set; }
+
     public bool HasInput(string port) => inputFolders.ContainsKey(port);
 
     public string Input(string port) => inputFolders.TryGetValue(port, out var folder)

@@ -38,8 +38,11 @@ public sealed record SettingDescriptor(
     string? Unit = null,
     string Category = "General");
 
-/// <summary>An input or output of a stage, typed by artifact kind.</summary>
-public sealed record PortDescriptor(string Name, string Kind, string Description, bool Required = true);
+/// <summary>
+/// An input or output of a stage, typed by artifact kind. Where the setting <see cref="UnlessSetting"/> has a value the stage does not
+/// read the port: it is left unconnected, so that a change of what it would have held runs nothing again.
+/// </summary>
+public sealed record PortDescriptor(string Name, string Kind, string Description, bool Required = true, string? UnlessSetting = null);
 
 /// <summary>
 /// What the workflow layer knows of a stage. <see cref="Version"/> is part of the StageKey: raise it when the same inputs
@@ -53,6 +56,15 @@ public sealed record StageDescriptor(
     IReadOnlyList<PortDescriptor> Inputs,
     IReadOnlyList<PortDescriptor> Outputs)
 {
+    /// <summary>The ports a workflow may follow from the stage; a stage that says nothing ends with the first one.</summary>
+    public IReadOnlyList<string> Outcomes { get; init; } = ["Done"];
+
+    /// <summary>
+    /// The server answers from its tables when it prepares the stage run; no worker is started. The outputs are artifacts of earlier
+    /// runs, which so enter the keys and the lineage of whatever they are wired to.
+    /// </summary>
+    public bool IsLookup { get; init; }
+
     /// <summary>The activity type in a workflow definition, such as <c>FastDraft.PretrainDraft</c>.</summary>
     public string ActivityType => "FastDraft." + Name;
 }

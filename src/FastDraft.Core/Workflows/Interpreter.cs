@@ -44,7 +44,7 @@ public static class Interpreter
         switch (e)
         {
             case StageSucceeded succeeded:
-                step.StageEnded(succeeded.ActivityInstanceId, null);
+                step.StageEnded(succeeded.ActivityInstanceId, null, succeeded.Outcome);
                 break;
             case StageFailed failed:
                 step.StageEnded(failed.ActivityInstanceId, failed.Message);

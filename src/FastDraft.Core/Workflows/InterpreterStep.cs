@@ -37,7 +37,7 @@ internal sealed class InterpreterStep
         Drain();
     }
 
-    public void StageEnded(string instanceId, string? failure)
+    public void StageEnded(string instanceId, string? failure, string outcome = "Done")
     {
         var instance = _state.Activities.Find(a => a.Id == instanceId);
         if (instance is not { Status: ActivityStatus.Running } || _state.Containers.ContainsKey(instanceId))
@@ -53,7 +53,7 @@ internal sealed class InterpreterStep
 
         try
         {
-            Complete(instance, "Done");
+            Complete(instance, outcome);
         }
         catch (ExpressionException e)
         {
@@ -253,7 +253,7 @@ internal sealed class InterpreterStep
         }
 
         var inputs = new Dictionary<string, PortSource>(StringComparer.Ordinal);
-        foreach (var port in stage.Inputs)
+        foreach (var port in stage.Inputs.Where(p => p.UnlessSetting is null || settings[p.UnlessSetting] is null))
         {
             if (Source(activity, port) is { } source)
             {
@@ -278,8 +278,9 @@ internal sealed class InterpreterStep
                 throw new ExpressionException($"stage '{activity.Id}': input '{port.Name}' expects kind {port.Kind}, got {produced?.Kind ?? "nothing"} (from '{text}')");
             }
 
-            return LastCompleted(id) is { } completed
-                ? new PortSource(completed.Id, id, output)
+            // What a branch that was not taken would have made is nothing to wait for where the stage can do without.
+            return LastCompleted(id) is { } completed ? new PortSource(completed.Id, id, output)
+                : !port.Required ? null
                 : throw new ExpressionException($"stage '{activity.Id}': input '{port.Name}' takes '{text}', and '{id}' has not completed");
         }
 

@@ -162,7 +162,7 @@ internal sealed class WorkflowCheck(
             }
         }
 
-        foreach (var port in stage.Inputs)
+        foreach (var port in stage.Inputs.Where(p => p.UnlessSetting is not { } setting || !IsGiven(activity, setting)))
         {
             if (Expression(activity, port.Name, $"{subject}: input '{port.Name}'", out var isSet))
             {
@@ -280,6 +280,12 @@ internal sealed class WorkflowCheck(
         return true;
     }
 
+    private static bool IsGiven(WorkflowActivity activity, string input) => activity.Json.Member(input) switch
+    {
+        JsonObject wrapped => (wrapped.Member("expression") as JsonObject)?.Member("value") is not null,
+        var bare => bare is not null,
+    };
+
     // Null for anything that only a run can know.
     private static JsonNode? Literal(WorkflowActivity activity, string input)
     {
@@ -339,6 +345,6 @@ internal sealed class WorkflowCheck(
             null when activity.Json.Member("branches") is null => ["Done"],
             _ => null,
         },
-        _ => _stages.ContainsKey(activity.Type) || CoreActivities.ByType.ContainsKey(activity.Type) ? ["Done"] : null,
+        _ => _stages.TryGetValue(activity.Type, out var stage) ? stage.Outcomes : CoreActivities.ByType.ContainsKey(activity.Type) ? ["Done"] : null,
     };
 }

@@ -6,6 +6,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Server.Registry;
 using FastDraft.Server.Worker;
 using Microsoft.EntityFrameworkCore;
 
@@ -82,6 +83,11 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                 var jobFile = Path.Combine(scratch, "job.json");
                 await File.WriteAllTextAsync(jobFile, JsonSerializer.Serialize(job), cancel.Token);
                 result = await WorkerProcess.RunAsync(options, jobFile, store.LogPath(attempt.Id), cancel.Token);
+                if (result.Outcome is { } outcome && !stage.Outcomes.Contains(outcome))
+                {
+                    throw new StageFailureException(FailureKind.Bug, $"The stage ended with the outcome '{outcome}', which it does not declare.");
+                }
+
                 foreach (var output in result.ExitCode == ExitCode.Ok ? stage.Outputs : [])
                 {
                     if (!Directory.Exists(folders[output.Name]))
@@ -156,6 +162,20 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
     public async Task<bool> EndAsync(
         Guid id, long epoch, WorkerResult result, bool hostStopped, IReadOnlyList<(string Port, Digest Digest, ArtifactManifest Manifest)> outputs, CancellationToken ct)
     {
+        try
+        {
+            return await CommitAsync(id, epoch, result, hostStopped, outputs, ct);
+        }
+        catch (StageFailureException e)
+        {
+            // The registry refused the outputs, and nothing of that transaction is left: the attempt ends as one that failed.
+            return await CommitAsync(id, epoch, result with { ExitCode = ExitCode.Of(e.Kind), Failure = e.Message, Hint = e.Hint }, hostStopped, [], ct);
+        }
+    }
+
+    private async Task<bool> CommitAsync(
+        Guid id, long epoch, WorkerResult result, bool hostStopped, IReadOnlyList<(string Port, Digest Digest, ArtifactManifest Manifest)> outputs, CancellationToken ct)
+    {
         await using var look = store.Open();
         var row = await look.StageRuns.AsNoTracking().SingleAsync(s => s.Id == id, ct);
         var cancelling = row.State == StageRunState.Cancelling;
@@ -168,7 +188,8 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         var crashes = await look.Attempts.CountAsync(a => a.StageRunId == id && a.State == StageRunState.Crashed && a.ExitCode != null, ct) + 1;
         var retry = state == StageRunState.Crashed && (hostStopped || RetryPolicy.ShouldRetry(state, crashes));
         var failure = state is StageRunState.Succeeded or StageRunState.Cancelled ? null : result.Failure ?? $"The worker ended with exit code {result.ExitCode}.";
-        WorkflowEvent? happened = state == StageRunState.Succeeded ? new StageSucceeded(row.ActivityInstanceId)
+        var outcome = result.Outcome ?? options.Stages.First(s => s.Name == row.Stage).Outcomes[0];
+        WorkflowEvent? happened = state == StageRunState.Succeeded ? new StageSucceeded(row.ActivityInstanceId, outcome)
             : state == StageRunState.Cancelled || retry ? null : new StageFailed(row.ActivityInstanceId, failure!);
         return await engine.CommitAsync(row.RunId, happened, async (db, run) =>
         {
@@ -185,6 +206,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             }
 
             (current.LeaseOwner, current.LeaseExpiresAt, current.EndedAt) = (null, null, retry ? null : Now);
+            current.Outcome = state == StageRunState.Succeeded ? outcome : null;
             (current.Failure, current.Hint) = retry ? (null, null) : (failure, result.Hint);
             if (await db.Attempts.SingleOrDefaultAsync(a => a.StageRunId == id && a.LeaseEpoch == epoch, ct) is { } attempt)
             {
@@ -204,6 +226,11 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                 }
 
                 db.Ports.Add(new StageRunPortRow { StageRunId = id, IsOutput = true, Port = port, Kind = manifest.Kind, Digest = digest.ToString() });
+            }
+
+            if (state == StageRunState.Succeeded)
+            {
+                await DraftRegistry.ApplyAsync(db, store.Artifacts, current, outputs.Select(o => (o.Port, o.Manifest.Kind, o.Digest.ToString())), Now, ct);
             }
 
             return true;

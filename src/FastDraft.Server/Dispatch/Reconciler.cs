@@ -8,6 +8,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Server.Registry;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -111,30 +112,23 @@ internal sealed class Reconciler(
         return options.TakesUpUnfinishedRuns ? rows : [.. rows.Where(s => takenUp.ContainsKey(s.RunId))];
     }
 
-    /// <summary>Computes the key of a new stage run: cached, or queued.</summary>
+    /// <summary>Computes the key of a new stage run: cached, looked up, or queued.</summary>
     private async Task PrepareAsync(StageRunRow row, CancellationToken ct)
     {
         await using var db = store.Open();
         var stage = options.Stages.First(s => s.Name == row.Stage);
-        var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
-        var ports = new List<StageRunPortRow>();
-        foreach (var (port, feed) in JsonSerializer.Deserialize<Dictionary<string, PortSource>>(row.SourcesJson)!)
-        {
-            var source = await (from p in db.Ports
-                                join s in db.StageRuns on p.StageRunId equals s.Id
-                                where s.RunId == row.RunId && s.ActivityInstanceId == feed.ActivityInstanceId && p.IsOutput && p.Port == feed.Port
-                                select p).SingleAsync(ct);
-            ports.Add(new StageRunPortRow { StageRunId = row.Id, Port = port, Kind = source.Kind, Digest = source.Digest });
-        }
-
         try
         {
+            var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
+            var ports = await InputsAsync(db, row, stage, ct);
             var key = await keys.BuildAsync(stage, settings, ports.ToDictionary(p => p.Port, p => Digest.Parse(p.Digest)), ct);
-            var bypass = await db.Runs.Where(r => r.Id == row.RunId).Select(r => r.BypassCache).SingleAsync(ct);
-            var hit = bypass ? null : await keys.FindAsync(db, key.ComputeDigest(), ct);
-            var reasons = hit is null ? await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct) : [];
             ports.AddRange(key.Paths.Select(p => new StageRunPortRow { StageRunId = row.Id, Port = "setting:" + p.Key, Kind = "path", Digest = p.Value, External = true }));
-            await engine.CommitAsync(row.RunId, hit is null ? null : new StageSucceeded(row.ActivityInstanceId), async (d, _) =>
+            var run = await db.Runs.AsNoTracking().SingleAsync(r => r.Id == row.RunId, ct);
+            var known = stage.IsLookup
+                ? await Lookups.AnswerAsync(db, run.DefinitionId, stage.Name, settings, key, ct)
+                : !run.BypassCache && await keys.FindAsync(db, key.ComputeDigest(), ct) is var (earlier, outputs) ? LookupResult.Of(earlier, outputs) : null;
+            var reasons = known is null ? await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct) : [];
+            await engine.CommitAsync(row.RunId, known is null ? null : new StageSucceeded(row.ActivityInstanceId, known.Outcome), async (d, _) =>
             {
                 var current = await d.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
                 if (current.State != StageRunState.Pending)
@@ -144,16 +138,20 @@ internal sealed class Reconciler(
 
                 current.KeyJson = key.ToJson();
                 current.KeyDigest = key.ComputeDigest().ToString();
-                current.State = RunStateMachine.Move(current.State, hit is null ? StageRunState.Queued : StageRunState.Cached);
-                current.MissReasonsJson = hit is null ? JsonSerializer.Serialize(reasons) : null;
-                if (hit is { } found)
+                current.MissReasonsJson = known is null ? JsonSerializer.Serialize(reasons) : null;
+                d.Ports.AddRange(ports);
+                if (known is null)
                 {
-                    current.CachedFromRunId = found.Row.RunId;
-                    current.StartedAt = current.EndedAt = Now;
-                    ports.AddRange(found.Outputs.Select(o => new StageRunPortRow { StageRunId = row.Id, IsOutput = true, Port = o.Port, Kind = o.Kind, Digest = o.Digest }));
+                    current.State = RunStateMachine.Move(current.State, StageRunState.Queued);
+                    return true;
                 }
 
-                d.Ports.AddRange(ports);
+                current.State = RunStateMachine.Move(current.State, known.FromRunId is null ? StageRunState.Skipped : StageRunState.Cached);
+                (current.Outcome, current.CachedFromRunId) = (known.Outcome, known.FromRunId);
+                current.StartedAt = current.EndedAt = Now;
+                d.Ports.AddRange(known.Outputs.Select(o => new StageRunPortRow { StageRunId = row.Id, IsOutput = true, Port = o.Port, Kind = o.Kind, Digest = o.Digest }));
+                await d.SaveChangesAsync(ct);
+                await DraftRegistry.ApplyAsync(d, store.Artifacts, current, known.Outputs, Now, ct);
                 return true;
             }, ct);
         }
@@ -169,5 +167,29 @@ internal sealed class Reconciler(
         }
 
         Wake();
+    }
+
+    /// <summary>The artifacts that feed a stage run. A lookup that found nothing leaves an optional input unconnected.</summary>
+    private static async Task<List<StageRunPortRow>> InputsAsync(PipelineDbContext db, StageRunRow row, StageDescriptor stage, CancellationToken ct)
+    {
+        var ports = new List<StageRunPortRow>();
+        foreach (var (port, feed) in JsonSerializer.Deserialize<Dictionary<string, PortSource>>(row.SourcesJson)!)
+        {
+            var source = await (from p in db.Ports
+                                join s in db.StageRuns on p.StageRunId equals s.Id
+                                where s.RunId == row.RunId && s.ActivityInstanceId == feed.ActivityInstanceId && p.IsOutput && p.Port == feed.Port
+                                select p).SingleOrDefaultAsync(ct);
+            if (source is not null)
+            {
+                ports.Add(new StageRunPortRow { StageRunId = row.Id, Port = port, Kind = source.Kind, Digest = source.Digest });
+            }
+            else if (stage.Inputs.First(p => p.Name == port).Required)
+            {
+                throw new StageFailureException(
+                    FailureKind.Config, $"Input '{port}' takes '{feed.ActivityId}.{feed.Port}', and '{feed.ActivityId}' found nothing.", $"connect '{row.ActivityId}' to the port of '{feed.ActivityId}' that is followed when something is found");
+            }
+        }
+
+        return ports;
     }
 }

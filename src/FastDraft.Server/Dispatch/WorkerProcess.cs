@@ -6,7 +6,11 @@ using FastDraft.Server.Worker;
 
 namespace FastDraft.Server.Dispatch;
 
-internal sealed record WorkerResult(int ExitCode, string? Failure, string? Hint, long? PeakRssBytes, IReadOnlyList<(string Name, long Step, double Value)> Metrics);
+internal sealed record WorkerResult(int ExitCode, string? Failure, string? Hint, long? PeakRssBytes, IReadOnlyList<(string Name, long Step, double Value)> Metrics)
+{
+    /// <summary>The outcome the stage chose; null is its first.</summary>
+    public string? Outcome { get; init; }
+}
 
 /// <summary>Starts one child process, keeps its lines, and ends its whole process group when told to.</summary>
 internal static class WorkerProcess
@@ -58,6 +62,7 @@ internal static class WorkerProcess
         using var gate = new SemaphoreSlim(1);
         var metrics = new List<(string, long, double)>();
         JsonObject? failure = null;
+        string? outcome = null;
         async Task PumpAsync(StreamReader reader, bool isProtocol)
         {
             while (await reader.ReadLineAsync(CancellationToken.None) is { } line)
@@ -69,6 +74,7 @@ internal static class WorkerProcess
                 }
 
                 failure = (string?)json?["type"] == "failure" ? json : failure;
+                outcome = (string?)json?["type"] == "outcome" ? (string?)json["name"] : outcome;
                 json ??= new JsonObject
                 {
                     ["type"] = "log", ["level"] = "Information", ["message"] = line, ["at"] = options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
@@ -103,7 +109,7 @@ internal static class WorkerProcess
 
         await exited;
         await Task.WhenAny(pumps, Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None));
-        return new WorkerResult(process.ExitCode, (string?)failure?["message"], (string?)failure?["hint"], peak, [.. metrics]);
+        return new WorkerResult(process.ExitCode, (string?)failure?["message"], (string?)failure?["hint"], peak, [.. metrics]) { Outcome = outcome };
     }
 
     private static JsonObject? ParseLine(string line)

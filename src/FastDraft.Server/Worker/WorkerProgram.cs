@@ -40,6 +40,11 @@ public static partial class WorkerProgram
                 ?? throw new StageFailureException(FailureKind.Config, $"This worker has no stage '{job.Stage}'.");
             var context = new StageContext(job.Settings, job.Inputs, job.Outputs, job.ScratchFolder, job.ResumeFolder, job.Accelerator, events);
             await stage.ExecuteAsync(context, cancel.Token);
+            if (context.Outcome is { } outcome)
+            {
+                events.Outcome(outcome);
+            }
+
             return ExitCode.Ok;
         }
         catch (StageFailureException e)
@@ -102,6 +107,8 @@ public static partial class WorkerProgram
 
         public void Log(string message, StageLogLevel level = StageLogLevel.Information) =>
             Write(new JsonObject { ["type"] = "log", ["level"] = level.ToString(), ["message"] = message });
+
+        public void Outcome(string name) => Write(new JsonObject { ["type"] = "outcome", ["name"] = name });
 
         public void Failure(FailureKind kind, string message, string? hint) =>
             Write(new JsonObject { ["type"] = "failure", ["kind"] = kind.ToString(), ["message"] = message, ["hint"] = hint });

@@ -32,7 +32,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
-        "EvaluateDraft", 1, "Measures acceptance and speed-up of the draft on held-out prompts, and checks that greedy output is unchanged.",
+        "EvaluateDraft", 2, "Measures acceptance and speed-up of the draft on held-out prompts, and checks that greedy output is unchanged.",
         [
             new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true),
             new("prompts", SettingType.PathList, "jsonl files with prompt, text or turns; prompts come from the corpus when not given."),
@@ -48,7 +48,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         ],
         [
             new("draft", ArtifactKind.Model, "The draft model to measure."),
-            new("corpus", ArtifactKind.Corpus, "Where held-out prompts are taken from."),
+            new("corpus", ArtifactKind.Corpus, "Where held-out prompts are taken from, unless prompts are given.", UnlessSetting: "prompts"),
         ],
         [new("evaluation", ArtifactKind.Evaluation, "report.json, report.html and every block.")]);
 
@@ -126,6 +126,8 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             new(Digest(prompts), prompts.Count, [.. prompts.GroupBy(p => p.Suite).Select(g => new SuiteFacts(g.Key, g.Count(), g.Sum(p => (long)p.Ids.Length)))]),
             new(draftSeconds, targetSeconds, Finite(measurement.OverheadSeconds)),
             results,
+            [.. measurement.Measurements.Select(m => new PromptResult(
+                m.Prompt.Suite, m.Prompt.Id, m.Temperature, m.DraftLength, m.Sums.NumBlocks, m.Sums.NumDrafted, m.Sums.NumAccepted, m.Sums.NumEmitted))],
             divergences,
             Times(measurement, best),
             Sample(measurement, best, tokenizer),
@@ -273,7 +275,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         config.VocabularySize,
         [.. TensorStages.Reading(() => SafetensorsFolder.WeightFiles(folder)).Select(path => new WeightFile(Path.GetFileName(path), FileDigest(path)))]);
 
-    private static string FileDigest(string path)
+    internal static string FileDigest(string path)
     {
         using var file = File.OpenRead(path);
         return "sha256:" + Convert.ToHexStringLower(SHA256.HashData(file));

@@ -5,7 +5,7 @@ using FastDraft.Modeling.Evaluation;
 
 namespace FastDraft.Stages.EvaluateDraft;
 
-/// <summary>report.json, schema <c>fastdraft-report/1</c>. Times are seconds unless the name says otherwise; NaN is written as null.</summary>
+/// <summary>report.json, schema <c>fastdraft-report/2</c>; version 1 had no <see cref="PromptResults"/>. Times are seconds unless the name says otherwise; NaN is written as null.</summary>
 public sealed record EvaluationReport(
     string Schema,
     ReportSummary Summary,
@@ -19,12 +19,13 @@ public sealed record EvaluationReport(
     PromptFacts Prompts,
     LatencyFacts Latency,
     IReadOnlyList<ConditionResult> Results,
+    IReadOnlyList<PromptResult>? PromptResults,
     IReadOnlyList<DivergenceCertificate> Divergences,
     BlockTimes BlockTimes,
     AnswerSample? Sample,
     IReadOnlyList<string> Warnings)
 {
-    public const string CurrentSchema = "fastdraft-report/1";
+    public const string CurrentSchema = "fastdraft-report/2";
 
     private static readonly JsonSerializerOptions Options = new(JsonSerializerDefaults.Web)
     {
@@ -130,6 +131,10 @@ public sealed record ConditionResult(
     double DistinctOne,
     double DistinctTwo,
     double Repetition);
+
+/// <summary>What the blocks of one prompt added up to, so that two drafts can be compared prompt by prompt.</summary>
+public sealed record PromptResult(
+    string Suite, string Prompt, double Temperature, int DraftLength, long NumBlocks, long NumDrafted, long NumAccepted, long NumEmitted);
 
 /// <summary>
 /// Where a greedy output first left the target's own: position in the output, both tokens, and the target's log-probability margin

@@ -8,22 +8,32 @@ namespace FastDraft.Stages.IngestCorpus;
 /// The distinct documents in a scratch file, so that the corpus may be larger than memory and still be drawn from as a whole.
 /// Where a document stands and which split it joins depend only on its words and the seed, not on its file or its neighbours.
 /// </summary>
-internal sealed class DocumentSpool(string scratchFolder, long seed) : IDisposable
+internal sealed class DocumentSpool(string scratchFolder, long seed, SeenDocuments seen) : IDisposable
 {
     private readonly FileStream _file = new(
         Path.Combine(scratchFolder, "documents.spool"), FileMode.Create, FileAccess.ReadWrite, FileShare.None, 1 << 16, FileOptions.DeleteOnClose);
 
-    private readonly HashSet<Int128> _seen = [];
+    private readonly HashSet<Int128> _here = [];
     private readonly List<SpooledDocument> _documents = [];
 
-    /// <summary>Adds a document unless one of the same words (white space aside) is there already.</summary>
+    /// <summary>How many distinct documents an earlier run had ingested.</summary>
+    public long NumSeen { get; private set; }
+
+    /// <summary>Adds a document unless one of the same words (white space aside) is there already, or was in an earlier run.</summary>
     /// <returns>False for a duplicate.</returns>
     public bool Add(string text, string source)
     {
         var hash = SHA256.HashData(Encoding.UTF8.GetBytes(string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries))));
-        if (!_seen.Add(BinaryPrimitives.ReadInt128LittleEndian(hash)))
+        var identity = BinaryPrimitives.ReadInt128LittleEndian(hash);
+        if (!_here.Add(identity))
         {
             return false;
+        }
+
+        if (seen.Contains(identity))
+        {
+            NumSeen++;
+            return true;
         }
 
         Span<byte> seeded = stackalloc byte[40];
@@ -38,7 +48,8 @@ internal sealed class DocumentSpool(string scratchFolder, long seed) : IDisposab
             BinaryPrimitives.ReadUInt64LittleEndian(draw.AsSpan(8)),
             _file.Position,
             bytes.Length,
-            source));
+            source,
+            identity));
         _file.Write(bytes);
         return true;
     }
@@ -68,5 +79,8 @@ internal sealed class DocumentSpool(string scratchFolder, long seed) : IDisposab
     public void Dispose() => _file.Dispose();
 }
 
-/// <summary>One document of the spool. <see cref="Validation"/>, uniform in [0, 1), decides its split; <see cref="Order"/> its place.</summary>
-internal sealed record SpooledDocument(double Validation, ulong Order, long Offset, int NumBytes, string Source);
+/// <summary>
+/// One document of the spool. <see cref="Validation"/>, uniform in [0, 1), decides its split; <see cref="Order"/> its place;
+/// <see cref="Identity"/>, half of a SHA-256 of its words, says which document it is.
+/// </summary>
+internal sealed record SpooledDocument(double Validation, ulong Order, long Offset, int NumBytes, string Source, Int128 Identity);

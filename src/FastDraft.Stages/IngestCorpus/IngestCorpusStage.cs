@@ -12,12 +12,17 @@ namespace FastDraft.Stages.IngestCorpus;
 /// <summary>Reads, filters, deduplicates and splits text. Equal sources and settings give equal bytes.</summary>
 public sealed class IngestCorpusStage : IStage
 {
+    public const string Done = "Done";
+
+    /// <summary>Every document was seen before. The corpus is then empty, which no later stage can use.</summary>
+    public const string NothingNew = "NothingNew";
+
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
-        "IngestCorpus", 1, "Reads text sources into a deduplicated corpus with a train and a validation split.",
+        "IngestCorpus", 2, "Reads text sources into a deduplicated corpus with a train and a validation split; of what it has not seen before, if told what it has.",
         [
             new("sources", SettingType.PathList, "Files, folders or globs of txt, md or jsonl (plain or .gz), or the word dotnet-docs.", Required: true),
             new("validationFraction", SettingType.Number, "Share of documents kept for validation; at least one of two or more.", 0.02, Minimum: 0, Maximum: 0.5),
@@ -27,8 +32,14 @@ public sealed class IngestCorpusStage : IStage
             new("maxBadFraction", SettingType.Number, "Fail when a larger share of rows (lines of txt and md) is bad.", 0.001, Minimum: 0, Maximum: 1),
             new("seed", SettingType.Integer, "Decides which documents validate.", 1),
         ],
-        [],
-        [new("corpus", ArtifactKind.Corpus, "The documents.")]);
+        [new("seen", ArtifactKind.SeenDocuments, "What earlier runs have ingested, as FindSeenDocuments gives it; these documents are left out.", Required: false)],
+        [
+            new("corpus", ArtifactKind.Corpus, "The documents."),
+            new("seen", ArtifactKind.SeenDocuments, "Digests of these documents and of all that were seen before."),
+        ])
+    {
+        Outcomes = [Done, NothingNew],
+    };
 
     public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
     {
@@ -41,7 +52,8 @@ public sealed class IngestCorpusStage : IStage
         var digests = new Dictionary<string, string>(StringComparer.Ordinal);
         var tally = new ReadTally();
         long numRead = 0, numDuplicate = 0, numShort = 0, numLong = 0;
-        using var spool = new DocumentSpool(context.ScratchFolder, seed);
+        var seen = context.HasInput("seen") ? SeenDocuments.Read(context.Input("seen")) : SeenDocuments.Nothing;
+        using var spool = new DocumentSpool(context.ScratchFolder, seed, seen);
         foreach (var file in files)
         {
             var source = Path.GetFileName(file);
@@ -76,8 +88,8 @@ public sealed class IngestCorpusStage : IStage
         }
 
         var documents = spool.Draw(cap);
-        var numOverCap = numRead - numShort - numLong - numDuplicate - documents.Count;
-        if (documents.Count == 0)
+        var numOverCap = numRead - numShort - numLong - numDuplicate - spool.NumSeen - documents.Count;
+        if (documents.Count == 0 && (spool.NumSeen == 0 || numOverCap > 0))
         {
             throw new StageFailureException(
                 FailureKind.Data,
@@ -111,6 +123,7 @@ public sealed class IngestCorpusStage : IStage
                     new { name = "minCharacters", value = min, removed = numShort },
                     new { name = "maxCharacters", value = max, removed = numLong },
                     new { name = "duplicate", removed = numDuplicate },
+                    new { name = "seen", removed = spool.NumSeen },
                     new { name = "maxBytes", value = context.Integer("maxBytes"), removed = numOverCap },
                 },
                 firstBad = tally.FirstBad,
@@ -119,9 +132,17 @@ public sealed class IngestCorpusStage : IStage
                 sources = sources.Select(s => new { source = s.Given, numFiles = s.Files.Count, sha256 = Digest(s.Files, digests) }),
             },
             Json));
+        seen.With(documents.Select(d => d.Identity)).Write(context.Output("seen"));
+        if (documents.Count == 0)
+        {
+            context.Outcome = NothingNew;
+            context.Events.Log($"Nothing new: all {spool.NumSeen} documents were ingested by earlier runs.");
+            return Task.CompletedTask;
+        }
+
         context.Events.Log(
             $"{documents.Count - held.Count} training and {held.Count} validation documents, {numBytes} bytes; left out: {tally.NumBad} bad rows, "
-            + $"{numDuplicate} duplicate, {numShort} short, {numLong} long, {numOverCap} over maxBytes.");
+            + $"{numDuplicate} duplicate, {spool.NumSeen} seen before, {numShort} short, {numLong} long, {numOverCap} over maxBytes.");
         return Task.CompletedTask;
     }
 

@@ -95,7 +95,7 @@ public sealed class AlignVocabularyStageFacts : IDisposable
     }
 
     private Task Ingest(string rows) => new IngestCorpusStage().ExecuteAsync(
-        _folder.Context(new JsonObject { ["sources"] = new JsonArray(_folder.File("rows.jsonl", rows)) }, "corpus"), CancellationToken.None);
+        _folder.Context(new JsonObject { ["sources"] = new JsonArray(_folder.File("rows.jsonl", rows)) }, "corpus", "seen"), CancellationToken.None);
 
     private Task Align(string target) => new AlignVocabularyStage().ExecuteAsync(
         _folder.Context(new JsonObject { ["target"] = target }, Outputs), CancellationToken.None);

@@ -63,7 +63,7 @@ public sealed class ReportPageFacts
         var root = JsonNode.Parse(json)!.AsObject();
 
         Assert.Equal(["schema", "summary"], root.Take(2).Select(p => p.Key));
-        Assert.Equal("fastdraft-report/1", root["schema"]!.GetValue<string>());
+        Assert.Equal("fastdraft-report/2", root["schema"]!.GetValue<string>());
         Assert.Equal(1.55, root["summary"]!["wallClockSpeedupCi"]![0]!.GetValue<double>());
         Assert.Contains("conditionalAcceptance", json, StringComparison.Ordinal);
         Assert.Equal(json, EvaluationReport.Parse(json).ToJson());
@@ -115,6 +115,7 @@ public sealed class ReportPageFacts
             new("sha256:00", 48, [new("stories", 16, 512), new("prose", 16, 512), new("code", 16, 512)]),
             latency,
             results,
+            [new("stories", "stories:0", 0, 4, 40, 160, 60, 100)],
             [],
             new(1180, .0024, .0069, .0005),
             new("Once upon a time", [new(" there was", true), new(" a", false), new(" little girl", true), new(" named", false)]),

@@ -171,6 +171,52 @@ public sealed class IngestCorpusStageFacts : IDisposable
         Assert.Contains("absent.txt", (await Fails(_folder["absent.txt"])).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Documents_of_an_earlier_run_are_left_out_whatever_file_they_are_in()
+    {
+        Assert.Null(await Ingest(Rows("one", "two", "three")));
+        Remember();
+        Assert.Null(await Ingest(_folder.File("grown.jsonl", Lines(["four", " three ", "two", "five", "four"]))));
+        Assert.Equal(["five", "four"], Documents().Select(d => d.Text).Order(StringComparer.Ordinal));
+        Assert.Equal((2, 1), (Removed("seen"), Removed("duplicate")));
+        Assert.Equal(5, _folder.Json("seen/manifest.json")["numDocuments"]!.GetValue<int>());
+    }
+
+    [Fact]
+    public async Task Nothing_new_is_an_outcome_and_not_a_failure()
+    {
+        await Ingest(Rows("one", "two"));
+        Remember();
+        Assert.Equal(IngestCorpusStage.NothingNew, await Ingest(Rows("two", "one")));
+        Assert.Contains("Nothing new: all 2 documents were ingested by earlier runs.", _folder.Lines);
+        Assert.Empty(Documents());
+    }
+
+    [Fact]
+    public async Task What_a_cap_left_out_is_not_remembered_as_seen()
+    {
+        await Ingest(Rows("a document of some length", "another document of that"), ("maxBytes", 30));
+        Remember();
+        await Ingest(Rows("a document of some length", "another document of that"));
+        Assert.Single(Documents());
+    }
+
+    [Fact]
+    public async Task The_same_documents_in_another_order_are_the_same_seen_bytes()
+    {
+        await Ingest(Rows("one", "two", "three"));
+        var first = await File.ReadAllBytesAsync(_folder["seen/documents.bin"], TestContext.Current.CancellationToken);
+        await Ingest(Rows("three", "one", "two"));
+        Assert.Equal(first, await File.ReadAllBytesAsync(_folder["seen/documents.bin"], TestContext.Current.CancellationToken));
+    }
+
+    /// <summary>Makes what was just seen the input of the next run.</summary>
+    private void Remember()
+    {
+        Directory.Move(_folder["seen"], _folder["earlier"]);
+        _folder.Inputs["seen"] = "earlier";
+    }
+
     private static byte[] Gzip(string text)
     {
         using var buffer = new MemoryStream();
@@ -186,7 +232,7 @@ public sealed class IngestCorpusStageFacts : IDisposable
 
     private string Rows(params string[] texts) => _folder.File("rows.jsonl", Lines(texts));
 
-    private Task Ingest(string source, params (string Name, JsonNode Value)[] settings)
+    private async Task<string?> Ingest(string source, params (string Name, JsonNode Value)[] settings)
     {
         var all = new JsonObject { ["sources"] = new JsonArray(source) };
         foreach (var (name, value) in settings)
@@ -194,7 +240,9 @@ public sealed class IngestCorpusStageFacts : IDisposable
             all[name] = value;
         }
 
-        return new IngestCorpusStage().ExecuteAsync(_folder.Context(all, "corpus"), CancellationToken.None);
+        var context = _folder.Context(all, "corpus", "seen");
+        await new IngestCorpusStage().ExecuteAsync(context, CancellationToken.None);
+        return context.Outcome;
     }
 
     private async Task<StageFailureException> Fails(string source, params (string Name, JsonNode Value)[] settings)

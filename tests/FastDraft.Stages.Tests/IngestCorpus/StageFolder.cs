@@ -19,11 +19,17 @@ internal sealed class StageFolder : IDisposable, IStageEvents
         return this[name];
     }
 
+    /// <summary>Input port to the name of its folder here.</summary>
+    public Dictionary<string, string> Inputs { get; } = new() { ["corpus"] = "corpus" };
+
+    /// <summary>What the stage said.</summary>
+    public List<string> Lines { get; } = [];
+
     public StageContext Context(JsonObject settings, params string[] outputs)
     {
         Directory.CreateDirectory(this["scratch"]);
         return new(
-            settings, new Dictionary<string, string> { ["corpus"] = this["corpus"] }, outputs.ToDictionary(o => o, o => this[o]),
+            settings, Inputs.ToDictionary(i => i.Key, i => this[i.Value]), outputs.ToDictionary(o => o, o => this[o]),
             this["scratch"], this["scratch"], "cpu", this);
     }
 
@@ -37,9 +43,7 @@ internal sealed class StageFolder : IDisposable, IStageEvents
     {
     }
 
-    public void Log(string message, StageLogLevel level = StageLogLevel.Information)
-    {
-    }
+    public void Log(string message, StageLogLevel level = StageLogLevel.Information) => Lines.Add(message);
 
     public void Dispose() => Directory.Delete(Root, recursive: true);
 }

@@ -1,0 +1,148 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Stages;
+using FastDraft.Persistence;
+using FastDraft.Stages.PromoteDraft;
+using FastDraft.Storage;
+using Microsoft.EntityFrameworkCore;
+
+namespace FastDraft.Server.Registry;
+
+/// <summary>
+/// Named drafts, their versions, and which of them is champion. Every change writes the alias and a row of its history in the
+/// caller's transaction: there is no state in which one is written and the other not.
+/// </summary>
+public static class DraftRegistry
+{
+    public const string Champion = "champion";
+    public const string Challenger = "challenger";
+
+    /// <summary>The draft that an alias names, or null.</summary>
+    public static async Task<DraftRow?> FindAsync(PipelineDbContext db, string name, string targetDigest, string alias, CancellationToken ct) =>
+        await (from a in db.DraftAliases
+               join d in db.Drafts on new { a.Name, a.Version } equals new { d.Name, d.Version }
+               where a.Name == name && a.TargetDigest == targetDigest && a.Alias == alias
+               select d).SingleOrDefaultAsync(ct);
+
+    /// <summary>
+    /// Carries out what a stage run's <c>promotion</c> output decided; does nothing for a stage run without one. Belongs into the
+    /// transaction that commits the stage run, be it computed or cached.
+    /// </summary>
+    /// <param name="outputs">The outputs about to be committed, as port, kind and digest.</param>
+    /// <exception cref="StageFailureException">The champion is no longer the one that the decision compared with.</exception>
+    internal static async Task ApplyAsync(
+        PipelineDbContext db, FileSystemArtifactStore artifacts, StageRunRow stageRun, IEnumerable<(string Port, string Kind, string Digest)> outputs, long now, CancellationToken ct)
+    {
+        if (outputs.FirstOrDefault(o => o.Kind == ArtifactKind.Promotion) is not { Digest: { } promotion })
+        {
+            return;
+        }
+
+        var decision = await ReadAsync(artifacts, promotion, ct);
+        var ports = await db.Ports.AsNoTracking().Where(p => p.StageRunId == stageRun.Id && !p.IsOutput).ToDictionaryAsync(p => p.Port, p => p.Digest, ct);
+        await ApplyAsync(
+            db, JsonNode.Parse(stageRun.SettingsJson)!["name"]!.GetValue<string>(), ports["setting:target"], ports[PromoteDraftStage.Draft], ports[PromoteDraftStage.Evaluation],
+            ports.GetValueOrDefault(PromoteDraftStage.Champion), decision, promotion, stageRun.RunId, now, ct);
+    }
+
+    /// <summary>What <c>decision.json</c> of a promotion says.</summary>
+    public static async Task<PromotionDecision> ReadAsync(FileSystemArtifactStore artifacts, string promotionDigest, CancellationToken ct)
+    {
+        var manifest = await artifacts.ManifestAsync(Digest.Parse(promotionDigest), ct);
+        var file = manifest.Files.Single(f => f.Path == PromotionDecision.FileName);
+        return PromotionDecision.Parse(await File.ReadAllTextAsync(artifacts.BlobPath(file.Digest), ct));
+    }
+
+    /// <summary>Makes a version the champion by hand; <paramref name="why"/> is kept for ever.</summary>
+    /// <exception cref="StageFailureException">There is no such draft, or it is the champion already.</exception>
+    public static async Task<DraftRow> PromoteAsync(PipelineStore store, string name, int version, string who, string why, long now, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
+        var draft = await db.Drafts.SingleOrDefaultAsync(d => d.Name == name && d.Version == version, ct)
+            ?? throw new StageFailureException(FailureKind.Config, $"There is no draft '{name}' version {version}.", "fastdraft models list");
+        if (await FindAsync(db, name, draft.TargetDigest, Champion, ct) is { } current && current.Version == version)
+        {
+            throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the champion already.", $"fastdraft models show {name}");
+        }
+
+        await MoveAsync(db, draft, Champion, who, why, null, null, now, ct);
+        await db.SaveChangesAsync(ct);
+        await transaction.CommitAsync(ct);
+        return draft;
+    }
+
+    /// <summary>Makes the champion before the present one champion again.</summary>
+    /// <param name="targetDigest">Needed only where the name has champions for several targets.</param>
+    /// <exception cref="StageFailureException">There is no earlier champion, or several targets fit.</exception>
+    public static async Task<DraftRow> RollbackAsync(PipelineStore store, string name, string? targetDigest, string who, string why, long now, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        var champions = await db.DraftAliases.AsNoTracking()
+            .Where(a => a.Name == name && a.Alias == Champion && (targetDigest == null || a.TargetDigest.StartsWith(targetDigest))).ToListAsync(ct);
+        if (champions.Count != 1)
+        {
+            throw new StageFailureException(
+                FailureKind.Config,
+                champions.Count == 0 ? $"'{name}' has no champion." : $"'{name}' has champions for {champions.Count} targets.",
+                champions.Count == 0 ? "fastdraft models list" : "--target with the first characters of one of: " + string.Join(", ", champions.Select(c => c.TargetDigest[..19])));
+        }
+
+        // The first time it became champion: going back twice must not come forward again.
+        var move = await db.DraftAliasMoves.AsNoTracking()
+            .Where(m => m.Name == name && m.TargetDigest == champions[0].TargetDigest && m.Alias == Champion && m.ToVersion == champions[0].Version)
+            .OrderBy(m => m.Id).FirstAsync(ct);
+        return move.FromVersion is { } earlier
+            ? await PromoteAsync(store, name, earlier, who, why, now, ct)
+            : throw new StageFailureException(FailureKind.Config, $"'{name}' version {move.ToVersion} is the first champion: there is none to go back to.", $"fastdraft models history {name}");
+    }
+
+    private static async Task ApplyAsync(
+        PipelineDbContext db, string name, string target, string model, string evaluation, string? champion, PromotionDecision decision, string promotion, Guid runId, long now, CancellationToken ct)
+    {
+        // Two runs, or a person, may decide about the same name at once: what was compared with the champion of then says nothing about today's.
+        var current = await FindAsync(db, name, target, Champion, ct);
+        if (current?.ModelDigest != champion)
+        {
+            throw new StageFailureException(
+                FailureKind.Data, $"The champion of '{name}' changed while this run compared with it: it is now version {current?.Version.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "none"}.", "Run the workflow again.");
+        }
+
+        var draft = await db.Drafts.SingleOrDefaultAsync(d => d.Name == name && d.TargetDigest == target && d.ModelDigest == model, ct);
+        if (draft is null)
+        {
+            var newest = await db.Drafts.Where(d => d.Name == name).MaxAsync(d => (int?)d.Version, ct) ?? 0;
+            draft = new DraftRow
+            {
+                Id = Guid.CreateVersion7(), Name = name, Version = newest + 1, TargetDigest = target, ModelDigest = model, EvaluationDigest = evaluation, RunId = runId, CreatedAt = now,
+            };
+            db.Drafts.Add(draft);
+            await db.SaveChangesAsync(ct);
+        }
+
+        if (draft.Version != current?.Version)
+        {
+            await MoveAsync(db, draft, decision.IsPromoted ? Champion : Challenger, "PromoteDraft", decision.Reason, runId, promotion, now, ct);
+        }
+    }
+
+    private static async Task MoveAsync(
+        PipelineDbContext db, DraftRow draft, string alias, string who, string why, Guid? runId, string? promotion, long now, CancellationToken ct)
+    {
+        var row = await db.DraftAliases.FindAsync([draft.Name, draft.TargetDigest, alias], ct);
+        db.DraftAliasMoves.Add(new DraftAliasMoveRow
+        {
+            Name = draft.Name, TargetDigest = draft.TargetDigest, Alias = alias, FromVersion = row?.Version, ToVersion = draft.Version, At = now, Who = who, Why = why,
+            RunId = runId, PromotionDigest = promotion,
+        });
+        row ??= db.DraftAliases.Add(new DraftAliasRow { Name = draft.Name, TargetDigest = draft.TargetDigest, Alias = alias }).Entity;
+        row.Version = draft.Version;
+
+        // Nobody challenges itself.
+        if (alias == Champion && await db.DraftAliases.FindAsync([draft.Name, draft.TargetDigest, Challenger], ct) is { } challenger && challenger.Version == draft.Version)
+        {
+            db.DraftAliases.Remove(challenger);
+        }
+    }
+}
