@@ -4,6 +4,7 @@ using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Scheduling;
 using Hangfire;
 using Hangfire.InMemory;
 
@@ -20,7 +21,9 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly BackgroundJobServer server;
     private readonly RunEngine engine;
     private readonly Reconciler reconciler;
+    private readonly ScheduleLoop schedules;
     private Task reconciling = Task.CompletedTask;
+    private Task scheduling = Task.CompletedTask;
 
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
@@ -31,6 +34,9 @@ public sealed class PipelineHost : IAsyncDisposable
         engine = new RunEngine(options, store);
         Attempts = new AttemptRunner(options, store, engine, owner);
         reconciler = new Reconciler(options, store, engine, Attempts, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
+        Scheduler = new Scheduler(store, options, Definitions);
+        schedules = new ScheduleLoop(
+            store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs), reconciler.Wake);
         server = new BackgroundJobServer(
             new BackgroundJobServerOptions
             {
@@ -44,6 +50,8 @@ public sealed class PipelineHost : IAsyncDisposable
 
     public DefinitionStore Definitions { get; }
 
+    public Scheduler Scheduler { get; }
+
     public PipelineQueries Queries => Store.Queries;
 
     internal AttemptRunner Attempts { get; }
@@ -52,6 +60,12 @@ public sealed class PipelineHost : IAsyncDisposable
     {
         var host = new PipelineHost(options, await PipelineStore.OpenAsync(options.DataFolder, ct));
         host.reconciling = Task.Run(() => host.reconciler.RunAsync(host.stop.Token), CancellationToken.None);
+        if (options.TakesUpUnfinishedRuns)
+        {
+            // A host that works for one run only must not start others.
+            host.scheduling = Task.Run(() => host.schedules.RunAsync(host.stop.Token), CancellationToken.None);
+        }
+
         return host;
     }
 
@@ -91,10 +105,12 @@ public sealed class PipelineHost : IAsyncDisposable
         await stop.CancelAsync();
         server.SendStop();
         await reconciling;
+        await scheduling;
         await server.WaitForShutdownAsync(CancellationToken.None);
         server.Dispose();
         reconciler.Dispose();
         engine.Dispose();
+        Scheduler.Dispose();
         Definitions.Dispose();
         stop.Dispose();
     }
@@ -111,6 +127,10 @@ public sealed class PipelineHost : IAsyncDisposable
             reconciler.Release(stageRunId);
         }
     }
+
+    /// <summary>The recurring job of a cron schedule.</summary>
+    [AutomaticRetry(Attempts = 0)]
+    public Task TickScheduleAsync(Guid scheduleId) => schedules.TickAsync(scheduleId, stop.Token);
 
     private sealed class HostActivator(PipelineHost host) : JobActivator
     {

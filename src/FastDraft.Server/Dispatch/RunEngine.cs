@@ -22,15 +22,22 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store) : 
     public async Task SubmitAsync(
         Guid id, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, CancellationToken ct)
     {
+        await using var db = store.Open();
+        await AddAsync(db, id, definition, inputs, bypassCache, ct);
+        await db.SaveChangesAsync(ct);
+    }
+
+    /// <summary>Adds a run and the effects of its start to a transaction of the caller's.</summary>
+    public async Task AddAsync(
+        PipelineDbContext db, Guid id, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, CancellationToken ct)
+    {
         var run = new RunRow
         {
             Id = id, WorkflowName = definition.Name, DefinitionId = definition.DefinitionId, DefinitionVersion = definition.Version, DefinitionJson = definition.ToJson(), DefinitionDigest = definition.Digest.ToString(),
             InputsJson = JsonSerializer.Serialize(inputs), State = RunState.Running, BypassCache = bypassCache, CreatedAt = Now,
         };
-        await using var db = store.Open();
         db.Runs.Add(run);
         await ApplyAsync(db, run, Interpreter.Start(definition, options.Stages, inputs), ct);
-        await db.SaveChangesAsync(ct);
     }
 
     /// <summary>One transaction: the change, the interpreter's answer to the event, and the effects of that answer.</summary>

@@ -1,0 +1,122 @@
+using System.Data;
+using System.Text.Json.Nodes;
+using FastDraft.Core.Workflows;
+using FastDraft.Persistence;
+using FastDraft.Server.Definitions;
+using Microsoft.EntityFrameworkCore;
+
+namespace FastDraft.Server.Scheduling;
+
+/// <summary>
+/// Keeps one schedule for each trigger activity of a published workflow that may start it. Derived from what is published, again and
+/// again, so nothing has to call it and a kill loses nothing. Its nominal times begin with the publishing: none of the past is made up for.
+/// </summary>
+internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore definitions, TimeProvider clock)
+{
+    private const string NotPublished = "The workflow is not published.";
+
+    public async Task SynchroniseAsync(CancellationToken ct)
+    {
+        var wanted = (await definitions.ListPublishedAsync(ct)).Where(d => !d.Head.IsReadOnly).SelectMany(Triggers).ToList();
+        await using var look = store.Open();
+        var present = await look.Schedules.AsNoTracking().Where(s => s.ActivityId != null).ToListAsync(ct);
+        var isCurrent = wanted.All(w => present.Any(p => Fits(p, w) && IsSame(p, w)))
+            && present.All(p => p.Problem == NotPublished || wanted.Any(w => Fits(p, w)));
+        if (!isCurrent)
+        {
+            await WriteAsync(wanted, ct);
+        }
+    }
+
+    private static bool Fits(ScheduleRow row, Trigger trigger) => row.DefinitionId == trigger.DefinitionId && row.ActivityId == trigger.ActivityId;
+
+    private static bool IsSame(ScheduleRow row, Trigger trigger) =>
+        (row.Kind, row.Expression, row.TimeZone, row.Misfire) == (trigger.Kind.ToString(), trigger.Expression, trigger.TimeZone, trigger.Misfire) && row.Problem != NotPublished;
+
+    private async Task WriteAsync(List<Trigger> wanted, CancellationToken ct)
+    {
+        var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
+        await using var db = store.Open();
+        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
+        var all = await db.Schedules.ToListAsync(ct);
+        foreach (var trigger in wanted)
+        {
+            var row = all.Find(s => Fits(s, trigger));
+            if (row is null)
+            {
+                row = new ScheduleRow { Id = Guid.CreateVersion7(), Name = FreeName(trigger, all), DefinitionId = trigger.DefinitionId, ActivityId = trigger.ActivityId };
+                all.Add(row);
+                db.Schedules.Add(row);
+            }
+            else if (IsSame(row, trigger))
+            {
+                continue;
+            }
+
+            (row.Kind, row.Expression, row.TimeZone, row.Misfire, row.Problem) = (trigger.Kind.ToString(), trigger.Expression, trigger.TimeZone, trigger.Misfire, null);
+            (row.CreatedAt, row.Cursor) = (now, Math.Max(row.Cursor, now));
+        }
+
+        foreach (var gone in all.Where(s => s.ActivityId is not null && !wanted.Any(w => Fits(s, w))))
+        {
+            gone.Problem = NotPublished;
+        }
+
+        await db.SaveChangesAsync(ct);
+        await transaction.CommitAsync(ct);
+    }
+
+    private static string FreeName(Trigger trigger, List<ScheduleRow> all) => all.Exists(s => s.Name == trigger.DefinitionId)
+        ? Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? $"{trigger.DefinitionId}.{trigger.ActivityId}" : $"{trigger.DefinitionId}.{trigger.ActivityId}.{n}")
+            .First(name => !all.Exists(s => s.Name == name))
+        : trigger.DefinitionId;
+
+    private static IEnumerable<Trigger> Triggers(StoredDefinition stored)
+    {
+        WorkflowDefinition definition;
+        try
+        {
+            definition = stored.Parse();
+        }
+        catch (WorkflowFormatException)
+        {
+            // A damaged row is shown where definitions are listed; here it has no triggers.
+            yield break;
+        }
+
+        foreach (var activity in definition.Root.SelfAndDescendants().Where(a => a.CanStartWorkflow))
+        {
+            (ScheduleKind Kind, string? Expression)? trigger = activity.Type switch
+            {
+                ActivityTypes.Cron => (ScheduleKind.Cron, Literal(activity, "cronExpression")),
+                ActivityTypes.Timer => (ScheduleKind.Interval, Literal(activity, "interval") ?? "00:01:00"),
+                ActivityTypes.StartAt => (ScheduleKind.Once, Literal(activity, "dateTime")),
+                _ => null,
+            };
+            if (trigger is { } found)
+            {
+                var misfire = Custom(activity, "misfire");
+                yield return new Trigger(
+                    definition.DefinitionId, activity.Id, found.Kind, found.Expression ?? "", Custom(activity, "timeZone") ?? "UTC",
+                    MisfirePolicies.Names.Contains(misfire) ? misfire! : MisfirePolicy.RunOnce.Name());
+            }
+        }
+    }
+
+    /// <summary>Elsa's triggers know no time zone; ours stands in the activity's <c>customProperties</c>, as does the misfire policy.</summary>
+    private static string? Custom(WorkflowActivity activity, string name) =>
+        (Member(activity.Json, "customProperties") as JsonObject)?[name] is JsonValue value && value.TryGetValue<string>(out var text) && text.Length > 0 ? text : null;
+
+    // Only a literal: there is no run yet whose variables an expression could read.
+    private static string? Literal(WorkflowActivity activity, string input)
+    {
+        var given = Member(activity.Json, input);
+        var expression = (given as JsonObject)?["expression"] as JsonObject;
+        var value = given is JsonValue ? given : expression?["type"]?.ToString() is null or "Literal" ? expression?["value"] : null;
+        return value?.ToString();
+    }
+
+    private static JsonNode? Member(JsonObject json, string name) => json.FirstOrDefault(m => string.Equals(m.Key, name, StringComparison.OrdinalIgnoreCase)).Value;
+
+    private sealed record Trigger(string DefinitionId, string ActivityId, ScheduleKind Kind, string Expression, string TimeZone, string Misfire);
+}
