@@ -4,12 +4,20 @@ using FastDraft.Modeling.Tokenization;
 
 namespace FastDraft.Cli;
 
-/// <summary>An error for the person at the terminal: what happened, and what to try. Becomes one message on stderr and an exit code.</summary>
-internal sealed class CliException(int exitCode, string message, string? attempt = null) : Exception(message)
+/// <summary>One mistake, for the person at the terminal: what happened where and why, and what to try.</summary>
+internal sealed record CliError(string Message, string? Try);
+
+/// <summary>What stops a command: its mistakes, all of them at once, and the exit code.</summary>
+internal sealed class CliException(int exitCode, IReadOnlyList<CliError> errors) : Exception(errors[0].Message)
 {
+    public CliException(int exitCode, string message, string? attempt = null)
+        : this(exitCode, [new CliError(message, attempt)])
+    {
+    }
+
     public int ExitCode { get; } = exitCode;
 
-    public string? Try { get; } = attempt;
+    public IReadOnlyList<CliError> Errors { get; } = errors;
 }
 
 internal static class CliErrors
@@ -23,7 +31,12 @@ internal static class CliErrors
         }
         catch (CliException e)
         {
-            return Print(e.ExitCode, e.Message, e.Try);
+            foreach (var error in e.Errors)
+            {
+                Print(e.ExitCode, error.Message, error.Try);
+            }
+
+            return e.ExitCode;
         }
         catch (StageFailureException e)
         {

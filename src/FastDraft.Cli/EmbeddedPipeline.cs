@@ -5,7 +5,6 @@ using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server;
 using FastDraft.Stages;
-using FastDraft.Stages.IngestCorpus;
 
 namespace FastDraft.Cli;
 
@@ -23,7 +22,9 @@ internal static class EmbeddedPipeline
             WorkerFile = executable,
             WorkerArguments = isHost ? [assembly, "worker"] : ["worker"],
             Stages = BuiltinStages.Descriptors,
-            ExpandPath = ExpandPath,
+            ExpandPath = PathSettings.Files,
+            ResolvePath = PathSettings.Resolve,
+            CheckSettings = new SettingChecks().Find,
             WorkflowFolder = Path.GetFullPath("workflows"),
             TakesUpUnfinishedRuns = false,
         };
@@ -43,16 +44,23 @@ internal static class EmbeddedPipeline
 
             var (name, text) = (assignment[..at], assignment[(at + 1)..]);
             var input = definition.Inputs.FirstOrDefault(i => i.Name == name) ?? throw new CliException(
-                ExitCode.Config, $"{definition.Name} has no input '{name}'.", "one of " + string.Join(", ", definition.Inputs.Select(i => i.Name)));
+                ExitCode.Config,
+                $"--set {assignment}: {definition.Name} has no input '{name}'.",
+                Spelling.Nearest(name, definition.Inputs.Select(i => i.Name)) is { } near ? $"did you mean '{near}'?" : "one of " + string.Join(", ", definition.Inputs.Select(i => i.Name)));
             inputs[name] = Convert(input, text);
         }
 
-        foreach (var missing in definition.Inputs.Where(i => i.Default is null && !inputs.ContainsKey(i.Name)))
-        {
-            inputs[missing.Name] = null;
-        }
-
         return inputs;
+    }
+
+    /// <summary>The inputs of a run from this folder, absolute and checked: what would fail hours later fails here, all at once.</summary>
+    public static Dictionary<string, JsonNode?> CheckedInputs(PipelineOptions options, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> given)
+    {
+        var inputs = RunInputs.Absolute(options, definition, given, Environment.CurrentDirectory);
+        var problems = RunInputs.Check(options, definition, inputs);
+        return problems.Count == 0 ? inputs : throw new CliException(
+            ExitCode.Of(problems.Any(p => p.Kind == FailureKind.Config) ? FailureKind.Config : problems[0].Kind),
+            [.. problems.Select(p => new CliError($"{p.Where}: {p.Message}", p.Hint))]);
     }
 
     public static async Task<RunView> FindRunAsync(PipelineQueries queries, string reference, CancellationToken cancellationToken)
@@ -81,20 +89,6 @@ internal static class EmbeddedPipeline
         }
     }
 
-    /// <summary>The files whose content identifies a path setting: all of a folder, or what a corpus source denotes.</summary>
-    private static IReadOnlyList<string> ExpandPath(string path)
-    {
-        if (Directory.Exists(path))
-        {
-            return [.. Directory.EnumerateFiles(path, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)];
-        }
-
-        var isSource = path == CorpusSources.DotnetDocs || path.Contains('*', StringComparison.Ordinal);
-        return isSource ? CorpusSources.Expand(path)
-            : File.Exists(path) ? [path]
-            : throw new StageFailureException(FailureKind.Config, $"'{path}' does not exist.", "the path of a file or folder, from the folder you start the run in");
-    }
-
     private static JsonNode Convert(WorkflowInput input, string text)
     {
         JsonNode? value = input.Type switch
@@ -104,6 +98,9 @@ internal static class EmbeddedPipeline
             "Boolean" => bool.TryParse(text, out var flag) ? JsonValue.Create(flag) : null,
             _ => JsonValue.Create(text),
         };
-        return value ?? throw new CliException(ExitCode.Config, $"--set {input.Name}={text}: '{text}' is not of type {input.Type}.");
+        return value ?? throw new CliException(
+            ExitCode.Config,
+            $"--set {input.Name}={text}: '{text}' is not {(input.Type is "Boolean" ? "true or false" : input.Type is "Double" ? "a number" : "a whole number")}.",
+            input.Default is null ? null : $"--set {input.Name}={input.Default.ToJsonString()}");
     }
 }

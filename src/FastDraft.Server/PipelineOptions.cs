@@ -19,6 +19,12 @@ public sealed record PipelineOptions
     /// <summary>The files that a path setting denotes; by default the file, or every file under the folder.</summary>
     public Func<string, IReadOnlyList<string>>? ExpandPath { get; init; }
 
+    /// <summary>(path, folder): the absolute path that a path setting means; by default that path from the folder.</summary>
+    public Func<string, string, string>? ResolvePath { get; init; }
+
+    /// <summary>What is wrong with a stage's settings as far as this machine can tell before a run.</summary>
+    public Func<StageDescriptor, System.Text.Json.Nodes.JsonObject, IReadOnlyList<SettingProblem>>? CheckSettings { get; init; }
+
     /// <summary>
     /// True: the host takes up every unfinished run of the data folder. False: only runs submitted to it or given to
     /// <see cref="PipelineHost.TakeUp"/>, so that a new run does not wait behind one that was interrupted yesterday.

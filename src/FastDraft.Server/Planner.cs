@@ -27,10 +27,9 @@ public static class Planner
         var known = new Dictionary<(string Instance, string Port), Digest>();
         var answered = new HashSet<string>(StringComparer.Ordinal);
         var plan = new List<PlannedStage>();
-        var transition = Interpreter.Start(definition, options.Stages, inputs);
-        var pending = new Queue<StartStage>(transition.Effects.OfType<StartStage>());
         await using var db = store.Open();
-        while (pending.TryDequeue(out var start))
+        var walk = new WorkflowWalk(definition, options.Stages, inputs);
+        while (walk.TryNext(out var start))
         {
             var outcome = start.Stage.Outcomes[0];
             var unknown = start.Inputs.Where(i => !answered.Contains(i.Value.ActivityInstanceId)).ToList();
@@ -62,11 +61,7 @@ public static class Planner
                 }
             }
 
-            transition = Interpreter.Apply(definition, options.Stages, transition.State, new StageSucceeded(start.ActivityInstanceId, outcome));
-            foreach (var next in transition.Effects.OfType<StartStage>())
-            {
-                pending.Enqueue(next);
-            }
+            walk.Succeed(start, outcome);
         }
 
         return plan;

@@ -25,6 +25,22 @@ public enum SettingType
     PathList,
 }
 
+/// <summary>What a path setting must lead to, so that a wrong path is found before a run begins.</summary>
+public enum PathContent
+{
+    /// <summary>A file, or a folder of files.</summary>
+    Files,
+
+    /// <summary>A Hugging Face folder: config.json, safetensors weights, tokenizer.json.</summary>
+    Model,
+
+    /// <summary>A source of text: a file, folder, glob or the name of a built-in source.</summary>
+    Text,
+}
+
+/// <summary>One thing wrong with a setting's value, as a person should read it.</summary>
+public sealed record SettingProblem(string Setting, FailureKind Kind, string Message, string? Hint);
+
 /// <summary>A setting of a stage. Null <see cref="Default"/> and not <see cref="Required"/> means "derived by the stage".</summary>
 public sealed record SettingDescriptor(
     string Name,
@@ -36,7 +52,8 @@ public sealed record SettingDescriptor(
     double? Minimum = null,
     double? Maximum = null,
     string? Unit = null,
-    string Category = "General");
+    string Category = "General",
+    PathContent Content = PathContent.Files);
 
 /// <summary>
 /// An input or output of a stage, typed by artifact kind. Where the setting <see cref="UnlessSetting"/> has a value the stage does not

@@ -27,6 +27,24 @@ public static class Libtorch
         }
     }
 
+    /// <summary>Why CUDA cannot be used, as far as files tell without loading anything; null when nothing speaks against it.</summary>
+    public static string? WhyNoCuda()
+    {
+        string folder;
+        try
+        {
+            folder = FindFolder();
+        }
+        catch (DllNotFoundException e)
+        {
+            return e.Message;
+        }
+
+        return !File.Exists(Path.Join(folder, "libtorch_cuda.so")) ? $"libtorch at '{folder}' is built for the CPU"
+            : OperatingSystem.IsLinux() && !File.Exists("/dev/nvidiactl") && !File.Exists("/dev/dxg") ? "there is no NVIDIA driver (/dev/nvidiactl)"
+            : null;
+    }
+
     /// <exception cref="DllNotFoundException">No libtorch was found, or it does not load; the message says where was looked.</exception>
     public static void Load()
     {

@@ -63,6 +63,18 @@ public sealed class HuggingFaceTokenizer
     /// <summary>SHA-256 of the bytes of tokenizer.json, 64 lowercase hex digits.</summary>
     public string Sha256 { get; }
 
+    /// <summary>SHA-256 of the tokens in id order: equal for files that differ in their layout only.</summary>
+    public string VocabularyDigest()
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var token in tokens)
+        {
+            hash.AppendData(System.Text.Encoding.UTF8.GetBytes((token ?? string.Empty) + "\0"));
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
     /// <summary>From tokenizer_config.json, else the template's first token.</summary>
     public int? BosTokenId { get; private set; }
 

@@ -17,7 +17,7 @@ public sealed class AlignVocabularyStage : IStage
 
     public static StageDescriptor Describe() => new(
         "AlignVocabulary", 1, "Takes over the target's vocabulary and tokenizes the corpus with it.",
-        [new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true)],
+        [new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true, Content: PathContent.Model)],
         [new("corpus", ArtifactKind.Corpus, "The documents.")],
         [
             new("tokenizer", ArtifactKind.Tokenizer, "The target's tokenizer."),

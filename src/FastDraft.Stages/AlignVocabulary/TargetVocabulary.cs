@@ -22,6 +22,13 @@ internal sealed record TargetVocabulary(int Size, int? Bos, int Eos)
                     FailureKind.Data, $"{folder}: the tokenizer has ids up to {tokenizer.VocabularySize - 1}, but vocab_size of config.json is {size}.", Hint);
             }
 
+            // Embeddings are padded by some hundred rows, never doubled.
+            if (tokenizer.VocabularySize < size / 2)
+            {
+                throw new StageFailureException(
+                    FailureKind.Data, $"{folder}: the tokenizer has {tokenizer.VocabularySize} tokens, but vocab_size of config.json is {size}.", Hint);
+            }
+
             var (bos, eos) = (Ids(config.RootElement, "bos_token_id"), Ids(config.RootElement, "eos_token_id"));
             Agree(folder, "bos_token_id", bos, tokenizer.BosTokenId, "tokenizer");
             Agree(folder, "eos_token_id", eos, tokenizer.EosTokenId, "tokenizer");

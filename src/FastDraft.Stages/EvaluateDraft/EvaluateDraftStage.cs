@@ -34,8 +34,8 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
     public static StageDescriptor Describe() => new(
         "EvaluateDraft", 2, "Measures acceptance and speed-up of the draft on held-out prompts, and checks that greedy output is unchanged.",
         [
-            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true),
-            new("prompts", SettingType.PathList, "jsonl files with prompt, text or turns; prompts come from the corpus when not given."),
+            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true, Content: PathContent.Model),
+            new("prompts", SettingType.PathList, "jsonl files with prompt, text or turns; prompts come from the corpus when not given.", Content: PathContent.Text),
             new("numPrompts", SettingType.Integer, "Prompts of each suite, at most.", 16, Minimum: 1),
             new("promptTokens", SettingType.Integer, "Tokens of each prompt taken from the corpus.", 32, Minimum: 1, Unit: "tokens"),
             new("maxNewTokens", SettingType.Integer, "Tokens written after each prompt, at most.", 96, Minimum: 1, Unit: "tokens"),
@@ -74,6 +74,12 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         }
 
         var tokenizer = TensorStages.LoadTokenizer(targetFolder);
+        if (File.Exists(Path.Join(draftFolder, "tokenizer.json")) && TensorStages.LoadTokenizer(draftFolder).VocabularyDigest() != tokenizer.VocabularyDigest())
+        {
+            throw new StageFailureException(
+                FailureKind.Data, $"The draft's tokens are not those of the target '{targetFolder}': it was made with another tokenizer.", "the target that the draft was made for");
+        }
+
         var maxNewTokens = (int)context.Integer("maxNewTokens")!.Value;
         var prompts = Prompts(context, tokenizer, Math.Min(target.ContextLength, draft.ContextLength) - Math.Max(maxNewTokens, draftLengths[^1] + 1), Warn);
         cancellationToken.ThrowIfCancellationRequested();

@@ -23,7 +23,7 @@ public sealed class FinetuneDraftStage : IStage
     public static StageDescriptor Describe() => new(
         "FinetuneDraft", 1, "Aligns a draft model with its target on text the target wrote.",
         [
-            new("target", SettingType.Path, "Hugging Face folder of the target model, to measure acceptance.", Required: true),
+            new("target", SettingType.Path, "Hugging Face folder of the target model, to measure acceptance.", Required: true, Content: PathContent.Model),
             new("numTokens", SettingType.Integer, "Tokens to train on, prompts included; rows are repeated when there are fewer.", 20_000_000, Minimum: 1, Unit: "tokens"),
             new("sequenceLength", SettingType.Integer, "Tokens of a row, at most.", 256, Minimum: 2, Unit: "tokens", Category: "Training"),
             new("batchSize", SettingType.Integer, "Rows of an optimizer step.", 32, Minimum: 1, Unit: "rows", Category: "Training"),

@@ -18,8 +18,8 @@ public sealed class GenerateSyntheticStage : IStage
     public static StageDescriptor Describe() => new(
         "GenerateSynthetic", 1, "The target model continues prompts: greedy and at several temperatures.",
         [
-            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true),
-            new("prompts", SettingType.PathList, "jsonl files with prompt, text or turns; prompts come from the corpus when not given."),
+            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true, Content: PathContent.Model),
+            new("prompts", SettingType.PathList, "jsonl files with prompt, text or turns; prompts come from the corpus when not given.", Content: PathContent.Text),
             new("numRows", SettingType.Integer, "Rows to write.", 1024, Minimum: 1),
             new("promptTokens", SettingType.Integer, "Tokens of each prompt.", 32, Minimum: 1, Unit: "tokens"),
             new("maxNewTokens", SettingType.Integer, "Tokens written after each prompt, at most.", 224, Minimum: 1, Unit: "tokens"),

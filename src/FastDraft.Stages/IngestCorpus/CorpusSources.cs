@@ -10,8 +10,11 @@ public static class CorpusSources
     public const string DotnetDocs = "dotnet-docs";
     private static readonly string[] Suffixes = [".txt", ".md", ".jsonl", ".txt.gz", ".md.gz", ".jsonl.gz"];
 
+    /// <summary>The absolute source that is meant by a text written in <paramref name="folder"/>.</summary>
+    public static string Resolve(string source, string folder) => source == DotnetDocs ? source : Path.GetFullPath(source, folder);
+
     /// <summary>The files of one source, in ordinal order of their paths.</summary>
-    /// <exception cref="StageFailureException">Data: nothing matches.</exception>
+    /// <exception cref="StageFailureException">Config: there is no such path. Data: it has no file that is read.</exception>
     public static IReadOnlyList<string> Expand(string source)
     {
         List<string> files = [];
@@ -41,10 +44,10 @@ public static class CorpusSources
 
         if (files.Count == 0)
         {
-            throw new StageFailureException(
-                FailureKind.Data,
-                $"Source '{source}' of setting 'sources' has no file: no such file, and no folder or glob with {string.Join(", ", Suffixes)} files.",
-                "Check the path, or use the word dotnet-docs for the documentation of the installed .NET SDK.");
+            var exists = Directory.Exists(source) || source == DotnetDocs || source.IndexOfAny(['*', '?']) >= 0;
+            throw exists
+                ? new StageFailureException(FailureKind.Data, $"'{source}' has no {string.Join(", ", Suffixes)} file", "a file, folder or glob with text")
+                : new StageFailureException(FailureKind.Config, $"'{source}' does not exist", $"a file, folder or glob with text, or the word {DotnetDocs} for the documentation of the installed .NET SDK");
         }
 
         files.Sort(StringComparer.Ordinal);

@@ -24,7 +24,7 @@ public sealed class IngestCorpusStage : IStage
     public static StageDescriptor Describe() => new(
         "IngestCorpus", 2, "Reads text sources into a deduplicated corpus with a train and a validation split; of what it has not seen before, if told what it has.",
         [
-            new("sources", SettingType.PathList, "Files, folders or globs of txt, md or jsonl (plain or .gz), or the word dotnet-docs.", Required: true),
+            new("sources", SettingType.PathList, "Files, folders or globs of txt, md or jsonl (plain or .gz), or the word dotnet-docs.", Required: true, Content: PathContent.Text),
             new("validationFraction", SettingType.Number, "Share of documents kept for validation; at least one of two or more.", 0.02, Minimum: 0, Maximum: 0.5),
             new("minCharacters", SettingType.Integer, "Shorter documents are left out.", 1, Minimum: 0),
             new("maxCharacters", SettingType.Integer, "Longer documents are left out; txt and md are first cut at paragraphs.", 100_000_000, Minimum: 1),
@@ -79,12 +79,18 @@ public sealed class IngestCorpusStage : IStage
             context.Events.Progress(digests.Count, files.Count, "files");
         }
 
-        if (tally.NumBad > maxBad * tally.NumRows)
+        if (tally.FirstBad is { } bad)
         {
-            throw new StageFailureException(
-                FailureKind.Data,
-                $"{tally.NumBad} of {tally.NumRows} rows are bad, more than maxBadFraction {maxBad.ToString(CultureInfo.InvariantCulture)}; the first is {tally.FirstBad}",
-                "Mend the rows or raise maxBadFraction.");
+            var place = $"{bad.Path}:{bad.Line}: {bad.Why}";
+            if (tally.NumBad > maxBad * tally.NumRows)
+            {
+                throw new StageFailureException(
+                    FailureKind.Data,
+                    $"{tally.NumBad} of {tally.NumRows} rows are bad, more than maxBadFraction {maxBad.ToString(CultureInfo.InvariantCulture)}; the first is {place}",
+                    "mend the rows or raise maxBadFraction");
+            }
+
+            context.Events.Log($"{tally.NumBad} of {tally.NumRows} rows are bad and left out; the first is {place}", StageLogLevel.Warning);
         }
 
         var documents = spool.Draw(cap);
@@ -94,7 +100,7 @@ public sealed class IngestCorpusStage : IStage
             throw new StageFailureException(
                 FailureKind.Data,
                 $"The corpus is empty: of {numRead} documents {numShort} were too short, {numLong} too long and {numOverCap} larger than maxBytes.",
-                "Name other sources, or change minCharacters, maxCharacters and maxBytes.");
+                "other sources, or other minCharacters, maxCharacters and maxBytes");
         }
 
         var held = Held(documents, fraction);
@@ -126,10 +132,10 @@ public sealed class IngestCorpusStage : IStage
                     new { name = "seen", removed = spool.NumSeen },
                     new { name = "maxBytes", value = context.Integer("maxBytes"), removed = numOverCap },
                 },
-                firstBad = tally.FirstBad,
+                firstBad = tally.FirstBad is { } first ? $"{Name(first.Path)}:{first.Line}: {first.Why}" : null,
                 validationFraction = fraction,
                 seed,
-                sources = sources.Select(s => new { source = s.Given, numFiles = s.Files.Count, sha256 = Digest(s.Files, digests) }),
+                sources = sources.Select(s => new { source = Name(s.Given), numFiles = s.Files.Count, sha256 = Digest(s.Files, digests) }),
             },
             Json));
         seen.With(documents.Select(d => d.Identity)).Write(context.Output("seen"));
@@ -145,6 +151,9 @@ public sealed class IngestCorpusStage : IStage
             + $"{numDuplicate} duplicate, {spool.NumSeen} seen before, {numShort} short, {numLong} long, {numOverCap} over maxBytes.");
         return Task.CompletedTask;
     }
+
+    /// <summary>Where a source lay is nobody's business a year later, and would change the digest of equal text.</summary>
+    private static string Name(string source) => Path.GetFileName(Path.TrimEndingDirectorySeparator(source));
 
     /// <summary>The documents that validate. Of two or more documents at least one validates and at least one trains.</summary>
     private static HashSet<SpooledDocument> Held(List<SpooledDocument> documents, double fraction)
@@ -184,7 +193,7 @@ public sealed class IngestCorpusStage : IStage
             }
             catch (Exception e) when (e is InvalidDataException or XmlException or UnauthorizedAccessException)
             {
-                throw new StageFailureException(FailureKind.Data, $"{file} cannot be read: {e.Message}", "Replace the file or leave it out of 'sources'.", e);
+                throw new StageFailureException(FailureKind.Data, $"{file} cannot be read: {e.Message}", "replace the file or leave it out of 'sources'", e);
             }
 
             yield return text;

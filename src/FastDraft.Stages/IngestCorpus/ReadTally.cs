@@ -10,8 +10,8 @@ internal sealed class ReadTally
 
     public long NumBad { get; private set; }
 
-    /// <summary>The first bad row as <c>file:line: reason</c>.</summary>
-    public string? FirstBad { get; private set; }
+    /// <summary>The first bad row: its file, its line and what is wrong with it.</summary>
+    public (string Path, int Line, string Why)? FirstBad { get; private set; }
 
     public void Row() => NumRows++;
 
@@ -19,6 +19,6 @@ internal sealed class ReadTally
     public void Bad(string path, int line, string why)
     {
         NumBad++;
-        FirstBad ??= $"{path}:{line}: {why}";
+        FirstBad ??= (path, line, why);
     }
 }

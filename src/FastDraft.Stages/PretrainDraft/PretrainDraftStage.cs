@@ -19,7 +19,7 @@ public sealed class PretrainDraftStage : IStage
     public static StageDescriptor Describe() => new(
         "PretrainDraft", 1, "Trains a draft model with the target's vocabulary on a corpus, or continues one.",
         [
-            new("target", SettingType.Path, "Hugging Face folder of the target model: vocabulary, positions and norms are taken from it.", Required: true),
+            new("target", SettingType.Path, "Hugging Face folder of the target model: vocabulary, positions and norms are taken from it.", Required: true, Content: PathContent.Model),
             new("parameters", SettingType.Integer, "Parameter budget; the architecture is derived from it.", 50_000_000, Minimum: 1, Unit: "parameters"),
             new("numTokens", SettingType.Integer, "Tokens to train on; the corpus is repeated when it is smaller.", 1_000_000_000, Minimum: 1, Unit: "tokens"),
             new("sequenceLength", SettingType.Integer, "Tokens of a training sequence.", 256, Minimum: 2, Unit: "tokens", Category: "Training"),

@@ -28,7 +28,7 @@ public sealed class IngestCorpusStageFacts : IDisposable
         var manifest = Manifest();
         Assert.Equal(Documents().Sum(d => Encoding.UTF8.GetByteCount(d.Text)), manifest["numBytes"]!.GetValue<long>());
         Assert.Equal(4, manifest["sources"]![0]!["numFiles"]!.GetValue<int>());
-        Assert.Equal(_folder["in"], manifest["sources"]![0]!["source"]!.GetValue<string>());
+        Assert.Equal("in", manifest["sources"]![0]!["source"]!.GetValue<string>());
         var shard = manifest["splits"]!["train"]!["shards"]![0]!;
         Assert.Equal(
             Convert.ToHexStringLower(SHA256.HashData(File.ReadAllBytes(Path.Combine(_folder["corpus"], shard["name"]!.GetValue<string>())))),
@@ -109,7 +109,7 @@ public sealed class IngestCorpusStageFacts : IDisposable
         await Ingest(source, ("maxBadFraction", 0.25));
         Assert.Equal(3, Documents().Count);
         Assert.Equal(1, Removed("maxBadFraction"));
-        Assert.Contains($"{source}:3: ", Manifest()["firstBad"]!.GetValue<string>(), StringComparison.Ordinal);
+        Assert.StartsWith("rows.jsonl:3: ", Manifest()["firstBad"]!.GetValue<string>(), StringComparison.Ordinal);
     }
 
     [Theory]

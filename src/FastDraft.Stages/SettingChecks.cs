@@ -1,0 +1,86 @@
+using System.Text.Json.Nodes;
+using FastDraft.Core.Stages;
+using FastDraft.Modeling.Native;
+using FastDraft.Stages.IngestCorpus;
+
+namespace FastDraft.Stages;
+
+/// <summary>
+/// What this machine can say against a stage's settings before a run begins: paths that lead nowhere, model folders whose parts do
+/// not belong together, an accelerator that is not here. Reads headers, not weights; loads no tensors. One call answers for one run:
+/// stages share settings, so an answer is remembered.
+/// </summary>
+public sealed class SettingChecks
+{
+    private readonly Dictionary<(PathContent Content, string Path), StageFailureException?> _paths = [];
+
+    public IReadOnlyList<SettingProblem> Find(StageDescriptor stage, JsonObject settings)
+    {
+        var problems = new List<SettingProblem>();
+        foreach (var setting in stage.Settings.Where(s => s.Type is SettingType.Path or SettingType.PathList))
+        {
+            IEnumerable<string> paths = settings[setting.Name] switch
+            {
+                JsonArray list => list.Select(n => n!.GetValue<string>()),
+                JsonValue one => [one.GetValue<string>()],
+                _ => [],
+            };
+            problems.AddRange(paths.Select(path => Problem(setting.Content, path)).OfType<StageFailureException>().Select(e => new SettingProblem(setting.Name, e.Kind, e.Message, e.Hint)));
+        }
+
+        var accelerator = settings[TensorStages.Accelerator.Name];
+        if (stage.Settings.Contains(TensorStages.Accelerator) && accelerator?.GetValue<string>() == "cuda" && Libtorch.WhyNoCuda() is { } why)
+        {
+            problems.Add(new SettingProblem(TensorStages.Accelerator.Name, FailureKind.Config, $"cuda is not available on this machine: {why}", "--set accelerator=cpu, or FASTDRAFT_LIBTORCH with the torch/lib folder of a CUDA build"));
+        }
+
+        return problems;
+    }
+
+    private StageFailureException? Problem(PathContent content, string path)
+    {
+        if (!_paths.TryGetValue((content, path), out var problem))
+        {
+            try
+            {
+                Check(content, path);
+            }
+            catch (StageFailureException e)
+            {
+                problem = e;
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                problem = new StageFailureException(FailureKind.Data, $"'{path}' cannot be read: {e.Message}", "files that this user may read", e);
+            }
+
+            _paths[(content, path)] = problem;
+        }
+
+        return problem;
+    }
+
+    private static void Check(PathContent content, string path)
+    {
+        switch (content)
+        {
+            case PathContent.Model:
+                TargetFolder.Check(path);
+                break;
+            case PathContent.Text:
+                if (CorpusSources.Expand(path).All(file => new FileInfo(file).Length == 0))
+                {
+                    throw new StageFailureException(FailureKind.Data, $"'{path}' is empty: its files have no bytes", "files with text");
+                }
+
+                break;
+            default:
+                if (!File.Exists(path) && !Directory.Exists(path))
+                {
+                    throw new StageFailureException(FailureKind.Config, $"'{path}' does not exist", "the path of a file or folder");
+                }
+
+                break;
+        }
+    }
+}
