@@ -30,6 +30,10 @@ internal static class EmbeddedPipeline
         };
     }
 
+    /// <summary>The data folder of a command that only looks.</summary>
+    public static Task<PipelineStore> OpenAsync(System.CommandLine.ParseResult parsed, CancellationToken cancellationToken) =>
+        PipelineStore.OpenAsync(SharedOptions.DataFolder(parsed), cancellationToken);
+
     /// <summary>Workflow inputs from <c>--set name=value</c>, converted to each input's declared type.</summary>
     public static Dictionary<string, JsonNode?> Inputs(WorkflowDefinition definition, IReadOnlyList<string> assignments)
     {

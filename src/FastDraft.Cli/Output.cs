@@ -11,18 +11,40 @@ internal static class Output
         WriteIndented = true,
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-        Converters = { new JsonStringEnumConverter() },
+        Converters = { new FiniteNumberConverter(), new JsonStringEnumConverter() },
     };
 
     public static void WriteJson(object value) => Console.Out.WriteLine(JsonSerializer.Serialize(value, Json));
 
     /// <summary>Columns padded to their widest cell, two spaces apart; the first row is the header.</summary>
-    public static void WriteTable(IReadOnlyList<string[]> rows)
+    /// <param name="rows">Header and rows of equal length.</param>
+    /// <param name="indent">Spaces before each line.</param>
+    /// <param name="numbers">Columns from this one on are figures and stand to the right.</param>
+    public static void WriteTable(IReadOnlyList<string[]> rows, int indent = 0, int numbers = int.MaxValue)
     {
         var widths = Enumerable.Range(0, rows[0].Length).Select(c => rows.Max(r => r[c].Length)).ToArray();
         foreach (var row in rows)
         {
-            Console.Out.WriteLine(string.Join("  ", row.Select((cell, c) => c == row.Length - 1 ? cell : cell.PadRight(widths[c]))).TrimEnd());
+            var cells = row.Select((cell, c) => c >= numbers ? cell.PadLeft(widths[c]) : cell.PadRight(widths[c]));
+            Console.Out.WriteLine((new string(' ', indent) + string.Join("  ", cells)).TrimEnd());
+        }
+    }
+
+    /// <summary>What could not be measured is null: JSON has no NaN.</summary>
+    private sealed class FiniteNumberConverter : JsonConverter<double>
+    {
+        public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => reader.GetDouble();
+
+        public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
+        {
+            if (double.IsFinite(value))
+            {
+                writer.WriteNumberValue(value);
+            }
+            else
+            {
+                writer.WriteNullValue();
+            }
         }
     }
 }

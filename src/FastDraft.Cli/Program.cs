@@ -10,12 +10,13 @@ if (args is ["worker", ..])
     return await WorkerProgram.RunAsync(args[1..], BuiltinStages.Create());
 }
 
+using var interrupts = new Interrupts();
 var root = new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
 {
-    RunCommand.Build(),
+    RunCommand.Build(interrupts),
     PlanCommand.Build(),
     WorkflowCommand.Build(),
-    RunsCommand.Build(),
+    RunsCommand.Build(interrupts),
     GenerateCommand.Build(),
     DoctorCommand.Build(),
     CompletionCommand.Build(),
@@ -38,4 +39,5 @@ if (parsed.Errors.Count > 0)
     return FastDraft.Core.Stages.ExitCode.Config;
 }
 
-return await parsed.InvokeAsync();
+// Signals are ours: a run that is stopped in order takes its workers with it first.
+return await parsed.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, interrupts.First);

@@ -64,7 +64,7 @@ public sealed class PipelineStore : IAsyncDisposable
                 {
                     foreach (var line in await NewLinesAsync(attempt.Id, offsets, ct))
                     {
-                        if (Parse(stage.ActivityId, line) is { } e)
+                        if (ParseLine(stage.ActivityId, line) is { } e)
                         {
                             yield return e;
                         }
@@ -126,7 +126,8 @@ public sealed class PipelineStore : IAsyncDisposable
         return text[..whole].Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
-    private static RunEvent? Parse(string activityId, string line)
+    /// <summary>What a line of an attempt's log says; null for a line that is not for watching. A line that is no event is a message.</summary>
+    public static RunEvent? ParseLine(string activityId, string line)
     {
         try
         {

@@ -18,11 +18,11 @@ internal static class ArtifactsCommand
         var kind = new Option<string?>("--kind") { Description = "Only this kind" };
         var limit = new Option<int>("--limit") { Description = "Artifacts to list", DefaultValueFactory = _ => 100 };
 
-        var list = new Command("list", "Newest artifacts first") { kind, limit, CommonOptions.Data, CommonOptions.Format };
+        var list = new Command("list", "Newest artifacts first") { kind, limit, SharedOptions.Data, SharedOptions.Format };
         list.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var artifacts = await store.Queries.ListArtifactsAsync(parsed.GetValue(kind), parsed.GetValue(limit), token);
-            if (CommonOptions.IsJson(parsed))
+            if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(artifacts);
             }
@@ -37,12 +37,12 @@ internal static class ArtifactsCommand
             return ExitCode.Ok;
         }, token));
 
-        var show = new Command("show", "An artifact's files") { artifact, CommonOptions.Data, CommonOptions.Format };
+        var show = new Command("show", "An artifact's files") { artifact, SharedOptions.Data, SharedOptions.Format };
         show.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
             var manifest = await store.Artifacts.ManifestAsync(Digest.Parse(view.Digest), token);
-            if (CommonOptions.IsJson(parsed))
+            if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(new { view.Digest, view.Kind, view.SizeBytes, view.CreatedAt, view.RunId, view.Stage, Files = manifest.Files.Select(f => new { f.Path, f.SizeBytes, Digest = f.Digest.ToString() }) });
             }
@@ -55,7 +55,7 @@ internal static class ArtifactsCommand
             return ExitCode.Ok;
         }, token));
 
-        var verify = new Command("verify", "Read every byte again and compare it with its digest") { optional, CommonOptions.Data };
+        var verify = new Command("verify", "Read every byte again and compare it with its digest") { optional, SharedOptions.Data };
         verify.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var artifacts = parsed.GetValue(optional) is { } one
@@ -75,7 +75,7 @@ internal static class ArtifactsCommand
             return damaged == 0 ? ExitCode.Ok : ExitCode.Data;
         }, token));
 
-        var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, CommonOptions.Data };
+        var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, SharedOptions.Data };
         get.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
@@ -97,12 +97,12 @@ internal static class ArtifactsCommand
         yield return command;
 
         var downstream = new Option<bool>("--downstream") { Description = "What was made from it, instead of what made it" };
-        var lineage = new Command("lineage", "What made this artifact: corpora, target, stages, settings, code") { artifact, downstream, CommonOptions.Data, CommonOptions.Format };
+        var lineage = new Command("lineage", "What made this artifact: corpora, target, stages, settings, code") { artifact, downstream, SharedOptions.Data, SharedOptions.Format };
         lineage.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
             var graph = await store.Queries.LineageAsync(view.Digest, !parsed.GetValue(downstream), token);
-            if (CommonOptions.IsJson(parsed))
+            if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(graph);
                 return ExitCode.Ok;
@@ -125,7 +125,7 @@ internal static class ArtifactsCommand
 
     private static Task<int> WithStore(ParseResult parsed, Func<PipelineStore, Task<int>> action, CancellationToken cancellationToken) => CliErrors.GuardAsync(async () =>
     {
-        await using var store = await PipelineStore.OpenAsync(CommonOptions.DataFolder(parsed), cancellationToken);
+        await using var store = await PipelineStore.OpenAsync(SharedOptions.DataFolder(parsed), cancellationToken);
         return await action(store);
     });
 }

@@ -13,8 +13,8 @@ internal static class DoctorCommand
 
     public static Command Build()
     {
-        var command = new Command("doctor", "Check this machine: runtime, libtorch, accelerators, data folder, disk") { CommonOptions.Data, CommonOptions.Format };
-        command.SetAction((parsed, _) => CliErrors.GuardAsync(() => Task.FromResult(Run(CommonOptions.DataFolder(parsed), CommonOptions.IsJson(parsed)))));
+        var command = new Command("doctor", "Check this machine: runtime, libtorch, accelerators, data folder, disk") { SharedOptions.Data, SharedOptions.Format };
+        command.SetAction((parsed, _) => CliErrors.GuardAsync(() => Task.FromResult(Run(SharedOptions.DataFolder(parsed), SharedOptions.IsJson(parsed)))));
         return command;
     }
 

@@ -25,11 +25,11 @@ internal static class GenerateCommand
         var ignoreEos = new Option<bool>("--ignore-eos") { Description = "Go on after an end-of-sequence token" };
         var command = new Command("generate", "Write text with a model, with a draft model or without")
         {
-            model, draft, prompt, promptIds, maxTokens, temperature, draftLength, seed, ignoreEos, CommonOptions.Format,
+            model, draft, prompt, promptIds, maxTokens, temperature, draftLength, seed, ignoreEos, SharedOptions.Format,
         };
         command.SetAction((parsed, _) => CliErrors.GuardAsync(() => Task.FromResult(Run(new Request(
             parsed.GetValue(model)!, parsed.GetValue(draft), parsed.GetValue(prompt), parsed.GetValue(promptIds), parsed.GetValue(maxTokens),
-            parsed.GetValue(temperature), parsed.GetValue(draftLength), parsed.GetValue(seed), parsed.GetValue(ignoreEos), CommonOptions.IsJson(parsed))))));
+            parsed.GetValue(temperature), parsed.GetValue(draftLength), parsed.GetValue(seed), parsed.GetValue(ignoreEos), SharedOptions.IsJson(parsed))))));
         return command;
     }
 

@@ -10,17 +10,17 @@ internal static class PlanCommand
     public static Command Build()
     {
         var file = new Argument<string>("workflow") { Description = "Workflow definition (Elsa 3 JSON)" };
-        var set = new Option<string[]>("--set") { Description = "Workflow input: name=value", DefaultValueFactory = _ => [] };
+        var set = SharedOptions.NewSet();
         var detailed = new Option<bool>("--detailed-exitcode") { Description = "Exit 2 when something would run" };
-        var command = new Command("plan", "Show for each stage whether it would run, and why") { file, set, detailed, CommonOptions.Data, CommonOptions.Format };
+        var command = new Command("plan", "Show for each stage whether it would run, and why") { file, set, detailed, SharedOptions.Data, SharedOptions.Format };
         command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(async () =>
         {
             var definition = WorkflowCommand.Load(parsed.GetValue(file)!);
-            var inputs = EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!);
-            var data = CommonOptions.DataFolder(parsed);
-            await using var store = await PipelineStore.OpenAsync(data, cancellationToken);
-            var plan = await Planner.PlanAsync(store, EmbeddedPipeline.Options(data), definition, inputs, cancellationToken);
-            if (CommonOptions.IsJson(parsed))
+            var options = EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed));
+            var inputs = EmbeddedPipeline.CheckedInputs(options, definition, EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!));
+            await using var store = await PipelineStore.OpenAsync(options.DataFolder, cancellationToken);
+            var plan = await Planner.PlanAsync(store, options, definition, inputs, cancellationToken);
+            if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(plan);
             }

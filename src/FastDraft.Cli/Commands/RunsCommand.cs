@@ -4,76 +4,70 @@ using System.Text.Json.Nodes;
 using FastDraft.Cli.Terminal;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
+using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server;
 
 namespace FastDraft.Cli.Commands;
 
-/// <summary><c>fastdraft runs list|show|logs|watch|cancel|retry|explain</c></summary>
+/// <summary><c>fastdraft runs list|show|logs|watch|cancel|retry|explain|compare</c></summary>
 internal static class RunsCommand
 {
-    public static Command Build()
+    public static Command Build(Interrupts interrupts)
     {
         var command = new Command("runs", "Look at runs, cancel and retry them");
         var run = new Argument<string>("run") { Description = "Run id, unique prefix, or latest", DefaultValueFactory = _ => "latest" };
         var stage = new Argument<string?>("stage") { Description = "Activity id of a stage", Arity = ArgumentArity.ZeroOrOne };
         var attempt = new Option<int?>("--attempt") { Description = "Attempt number; the last one by default" };
+        var follow = new Option<bool>("--follow", "-f") { Description = "Go on until the run ends" };
         var limit = new Option<int>("--limit") { Description = "Runs to list", DefaultValueFactory = _ => 20 };
+        var other = new Argument<string>("other") { Description = "The run to compare with" };
 
         Add("list", "Newest runs first", [limit], async (store, parsed, token) =>
         {
             var runs = await store.Queries.ListRunsAsync(parsed.GetValue(limit), token);
-            if (CommonOptions.IsJson(parsed))
+            if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(runs.Select(r => new { r.Id, r.WorkflowName, r.State, r.Incident, r.CreatedAt, r.EndedAt }));
+            }
+            else if (runs.Count == 0)
+            {
+                await Console.Error.WriteLineAsync("no runs yet; try: fastdraft run workflows/quickstart.json");
             }
             else
             {
                 Output.WriteTable([["RUN", "WORKFLOW", "STATE", "STARTED", "TOOK"], .. runs.Select(r => new[]
                 {
-                    r.Id.ToString(), r.WorkflowName, r.State.ToString(), Time(r.CreatedAt), Took(r.CreatedAt, r.EndedAt),
+                    r.Id.ToString(), r.WorkflowName, StateMark.Of(r.State).Word, Figures.Time(r.CreatedAt), Took(r.CreatedAt, r.EndedAt),
                 })]);
             }
         });
         Add("show", "A run's stages, attempts and artifacts", [run], async (store, parsed, token) =>
-            Show(await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token), CommonOptions.IsJson(parsed)));
+            Show(await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token), SharedOptions.IsJson(parsed)));
         Add("explain", "Why each stage ran or was reused", [run], async (store, parsed, token) =>
         {
             var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
             var reasons = view.Stages.Select(s => new { s.ActivityId, s.State, s.CachedFromRunId, Reasons = Reasons(s) }).ToList();
-            if (CommonOptions.IsJson(parsed))
+            if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(reasons);
-            }
-            else
-            {
-                Output.WriteTable([["STAGE", "STATE", "BECAUSE"], .. reasons.Select(r => new[]
-                {
-                    r.ActivityId, r.State.ToString(), r.CachedFromRunId is { } from ? $"same inputs and settings as in run {from}" : string.Join("; ", r.Reasons),
-                })]);
-            }
-        });
-        Add("logs", "What a stage wrote", [run, stage, attempt], async (store, parsed, token) =>
-        {
-            var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
-            var only = parsed.GetValue(stage);
-            if (only is not null && view.Stages.All(s => s.ActivityId != only))
-            {
-                throw new CliException(ExitCode.Config, $"Run {view.Id} has no stage '{only}'.", string.Join(", ", view.Stages.Select(s => s.ActivityId)));
+                return;
             }
 
-            foreach (var s in view.Stages.Where(s => only is null || s.ActivityId == only))
+            Output.WriteTable([["STAGE", "STATE", "BECAUSE"], .. reasons.Select(r => new[]
             {
-                foreach (var line in await store.Queries.LogsAsync(view.Id, s.ActivityId, parsed.GetValue(attempt), token))
-                {
-                    Console.Out.WriteLine(only is null ? $"{s.ActivityId}  {line}" : line);
-                }
-            }
+                r.ActivityId, StateMark.Of(r.State).Word,
+                r.CachedFromRunId is { } from ? $"same inputs and settings as in run {Figures.Short(from)}" : r.Reasons.Count > 0 ? string.Join("; ", r.Reasons) : "-",
+            })]);
         });
+        Add("logs", "What a stage wrote", [run, stage, attempt, follow], (store, parsed, token) =>
+            LogsAsync(store, parsed.GetValue(run)!, parsed.GetValue(stage), parsed.GetValue(attempt), parsed.GetValue(follow), SharedOptions.IsJson(parsed), token));
         Add("watch", "Follow a run from any process", [run], async (store, parsed, token) =>
         {
             var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
-            await new RunDisplay($"fastdraft  {view.WorkflowName}  {view.Id}", [.. view.Stages.Select(s => s.ActivityId)], TimeProvider.System)
+            var definition = WorkflowDefinition.Parse(view.DefinitionJson);
+            await new RunDisplay(
+                $"fastdraft  {Figures.Short(view.Id)}  {RunReport.Title(view, definition)}", "Ctrl-C stops watching; the run goes on.", [.. view.Stages.Select(s => s.ActivityId).Distinct()], TimeProvider.System)
                 .FollowAsync(store.WatchAsync(view.Id, token), token);
         });
         Add("cancel", "Ask a running host to stop a run", [run], async (store, parsed, token) =>
@@ -81,29 +75,45 @@ internal static class RunsCommand
             var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
             if (!await store.CancelAsync(view.Id, token))
             {
-                throw new CliException(ExitCode.Config, $"Run {view.Id} has already ended: {view.State}.");
+                throw new CliException(ExitCode.Config, $"Run {Figures.Short(view.Id)} has already ended: {StateMark.Of(view.State).Word}.", "fastdraft runs list");
             }
 
+            await Console.Error.WriteLineAsync("asked to cancel; the process that runs it stops its stages within ten seconds");
             Console.Out.WriteLine(view.Id);
         });
+        Add("compare", "Two runs side by side: inputs, settings, figures, artifacts", [other, run], async (store, parsed, token) =>
+        {
+            var before = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(other)!, token);
+            var after = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
+            var rows = await RunComparison.RowsAsync(store.Queries, before, after, token);
+            if (SharedOptions.IsJson(parsed))
+            {
+                Output.WriteJson(new { Before = before.Id, After = after.Id, Rows = rows });
+            }
+            else if (rows.Count == 0)
+            {
+                await Console.Error.WriteLineAsync("no differences");
+            }
+            else
+            {
+                Output.WriteTable([["WHAT", "NAME", Figures.Short(before.Id), Figures.Short(after.Id)], .. rows.Select(r => new[] { r.What, r.Name, r.Before ?? "-", r.After ?? "-" })]);
+            }
+        });
 
-        var retry = new Command("retry", "Run a workflow again with the same inputs; finished stages are reused") { run, CommonOptions.Data, CommonOptions.Format };
+        var quiet = SharedOptions.NewQuiet();
+        var retry = new Command("retry", "Run a workflow again with the same inputs; finished stages are reused") { run, quiet, SharedOptions.Data, SharedOptions.Format };
         retry.SetAction((parsed, token) => CliErrors.GuardAsync(async () =>
         {
-            await using var host = await PipelineHost.StartAsync(EmbeddedPipeline.Options(CommonOptions.DataFolder(parsed)), token);
+            await using var host = await PipelineHost.StartAsync(EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed)), token);
             var view = await EmbeddedPipeline.FindRunAsync(host.Queries, parsed.GetValue(run)!, token);
-            var again = await host.RetryAsync(view.Id, token);
-            var finished = await new RunDisplay($"fastdraft  {view.WorkflowName}  {again}", [.. view.Stages.Select(s => s.ActivityId)], TimeProvider.System)
-                .FollowAsync(host.WatchAsync(again, token), token);
-            Console.Out.WriteLine(again);
-            return finished?.State == RunState.Succeeded ? ExitCode.Ok : ExitCode.RunFailed;
+            return await RunCommand.FollowAsync(host, await host.RetryAsync(view.Id, token), SharedOptions.IsQuiet(parsed, quiet), SharedOptions.IsJson(parsed), interrupts);
         }));
         command.Subcommands.Add(retry);
         return command;
 
         void Add(string name, string description, Symbol[] symbols, Func<PipelineStore, ParseResult, CancellationToken, Task> action)
         {
-            var sub = new Command(name, description) { CommonOptions.Data, CommonOptions.Format };
+            var sub = new Command(name, description) { SharedOptions.Data, SharedOptions.Format };
             foreach (var symbol in symbols)
             {
                 if (symbol is Argument argument)
@@ -118,11 +128,57 @@ internal static class RunsCommand
 
             sub.SetAction((parsed, token) => CliErrors.GuardAsync(async () =>
             {
-                await using var store = await PipelineStore.OpenAsync(CommonOptions.DataFolder(parsed), token);
+                await using var store = await EmbeddedPipeline.OpenAsync(parsed, token);
                 await action(store, parsed, token);
                 return ExitCode.Ok;
             }));
             command.Subcommands.Add(sub);
+        }
+    }
+
+    private static async Task LogsAsync(PipelineStore store, string run, string? only, int? attempt, bool follow, bool json, CancellationToken token)
+    {
+        var view = await EmbeddedPipeline.FindRunAsync(store.Queries, run, token);
+        var known = WorkflowDefinition.Parse(view.DefinitionJson).Root.SelfAndDescendants().Select(a => a.Id).ToList();
+        if (only is not null && !known.Contains(only))
+        {
+            throw new CliException(
+                ExitCode.Config, $"Run {Figures.Short(view.Id)} has no stage '{only}'.",
+                Spelling.Nearest(only, known) is { } near ? $"did you mean '{near}'?" : string.Join(", ", view.Stages.Select(s => s.ActivityId)));
+        }
+
+        var log = new LogText(withStage: only is null);
+        if (follow)
+        {
+            await foreach (var e in store.WatchAsync(view.Id, token))
+            {
+                if (only is null || e is not (StageLog or StageProgress or StageMetric or StageChanged) || LogText.StageOf(e) == only)
+                {
+                    log.Write(e);
+                }
+            }
+
+            return;
+        }
+
+        foreach (var s in view.Stages.Where(s => only is null || s.ActivityId == only))
+        {
+            foreach (var line in await store.Queries.LogsAsync(view.Id, s.ActivityId, attempt, token))
+            {
+                if (json)
+                {
+                    Console.Out.WriteLine(line);
+                }
+                else if (PipelineStore.ParseLine(s.ActivityId, line) is { } e)
+                {
+                    log.Write(e);
+                }
+            }
+
+            if (!json && s.Failure is not null)
+            {
+                log.Write(new StageChanged(s.EndedAt ?? view.CreatedAt, s.ActivityId, s.Stage, s.State, s.Attempts.Count, null, s.Failure, s.Hint));
+            }
         }
     }
 
@@ -134,26 +190,46 @@ internal static class RunsCommand
             return;
         }
 
-        Console.Out.WriteLine($"run {run.Id}  {run.WorkflowName}  {run.State}  {Time(run.CreatedAt)}  {Took(run.CreatedAt, run.EndedAt)}");
-        Console.Out.WriteLine($"workflow {run.DefinitionDigest}\ninputs {run.InputsJson}" + (run.Incident is null ? string.Empty : $"\nincident {run.Incident}") + "\n");
-        Output.WriteTable([["STAGE", "STATE", "TOOK", "ATTEMPTS", "NOTE"], .. run.Stages.Select(s => new[]
+        var definition = WorkflowDefinition.Parse(run.DefinitionJson);
+        Console.Out.WriteLine($"run {run.Id}  {RunReport.Title(run, definition)}  {StateMark.Of(run.State).Word}  {Figures.Time(run.CreatedAt)}  {Took(run.CreatedAt, run.EndedAt)}".TrimEnd());
+        Console.Out.WriteLine($"workflow {run.DefinitionDigest}");
+        foreach (var (name, value) in JsonNode.Parse(run.InputsJson)!.AsObject().Where(p => p.Value is not null))
         {
-            s.ActivityId, s.State.ToString(), s.StartedAt is { } started ? Took(started, s.EndedAt) : string.Empty, s.Attempts.Count.ToString(CultureInfo.InvariantCulture),
-            s.CachedFromRunId is { } from ? $"from run {from}" : s.Failure ?? string.Empty,
-        })]);
+            Console.Out.WriteLine($"  {name} = {value!.ToJsonString(Output.Json).Trim('"')}");
+        }
+
+        if (run.Incident is not null)
+        {
+            Console.Out.WriteLine($"incident: {run.Incident}");
+        }
+
         Console.Out.WriteLine();
-        var outputs = run.Stages.SelectMany(s => s.Outputs.Select(o => new[] { $"{s.ActivityId}.{o.Port}", o.Kind, o.Digest })).ToList();
+        Output.WriteTable([["STAGE", "STATE", "TOOK", "ATTEMPTS", "PEAK MEMORY", "NOTE"], .. run.Stages.Select(s => new[]
+        {
+            s.ActivityId, $"{StateMark.Of(s.State).Shape} {StateMark.Of(s.State).Word}", s.StartedAt is { } started && s.CachedFromRunId is null ? Took(started, s.EndedAt) : "-",
+            s.Attempts.Count.ToString(CultureInfo.InvariantCulture), s.Attempts.Max(a => a.PeakRssBytes) is { } peak ? Figures.Bytes(peak) : "-",
+            s.CachedFromRunId is { } from ? $"from run {Figures.Short(from)}" : s.Failure ?? string.Empty,
+        })]);
+        var outputs = run.Stages.SelectMany(s => s.Outputs.Select(o => new[] { $"{s.ActivityId}.{o.Port}", o.Kind, Figures.Short(o.Digest) })).ToList();
         if (outputs.Count > 0)
         {
+            Console.Out.WriteLine();
             Output.WriteTable([["ARTIFACT", "KIND", "DIGEST"], .. outputs]);
         }
+
+        Console.Out.WriteLine();
+        foreach (var failed in run.Stages.Where(s => s.Failure is not null))
+        {
+            Console.Out.WriteLine($"{failed.ActivityId}: {failed.Failure}" + (failed.Hint is null ? string.Empty : $"\n  try: {failed.Hint}"));
+        }
+
+        Console.Out.WriteLine($"why each stage ran: fastdraft runs explain {Figures.Short(run.Id)}");
     }
 
     private static List<string> Reasons(StageRunView stage) =>
         stage.MissReasonsJson is null ? [] : [.. JsonNode.Parse(stage.MissReasonsJson)!.AsArray().Select(n => n!.GetValue<string>())];
 
-    private static string Time(DateTimeOffset at) => at.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
-
-    private static string Took(DateTimeOffset from, DateTimeOffset? to) =>
-        to is { } end ? string.Create(CultureInfo.InvariantCulture, $"{(end - from).TotalSeconds:F1} s") : string.Empty;
+    private static string Took(DateTimeOffset from, DateTimeOffset? to) => to is { } end
+        ? end - from < TimeSpan.FromMinutes(1) ? string.Create(CultureInfo.InvariantCulture, $"{(end - from).TotalSeconds:F1} s") : Figures.Duration(end - from)
+        : string.Empty;
 }

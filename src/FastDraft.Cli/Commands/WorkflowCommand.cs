@@ -19,10 +19,10 @@ internal static class WorkflowCommand
             Console.Out.WriteLine($"{definition.Name} is valid  {definition.Digest}");
             return Task.FromResult(ExitCode.Ok);
         }));
-        var show = new Command("show", "Show a definition's inputs and stages") { file, CommonOptions.Format };
+        var show = new Command("show", "Show a definition's inputs and stages") { file, SharedOptions.Format };
         show.SetAction((parsed, _) => CliErrors.GuardAsync(() =>
         {
-            Show(Load(parsed.GetValue(file)!), CommonOptions.IsJson(parsed));
+            Show(Load(parsed.GetValue(file)!), SharedOptions.IsJson(parsed));
             return Task.FromResult(ExitCode.Ok);
         }));
         command.Subcommands.Add(validate);

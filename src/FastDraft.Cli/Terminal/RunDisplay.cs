@@ -1,52 +1,70 @@
-using System.Globalization;
 using FastDraft.Core.Runs;
 using FastDraft.Server;
-using Spectre.Console;
 
 namespace FastDraft.Cli.Terminal;
 
-/// <summary>Follows a run: a stage list that redraws in place on a terminal, one line an event where output is piped.</summary>
-internal sealed class RunDisplay(string title, IReadOnlyList<string> activities, TimeProvider clock)
+/// <summary>Follows a run on stderr: a stage list that redraws in place on a terminal, one line an event where output is piped.</summary>
+internal sealed class RunDisplay(string title, string footer, IReadOnlyList<string> activities, TimeProvider clock)
 {
-    private readonly long _started = clock.GetTimestamp();
-    private readonly Dictionary<string, Row> _rows = activities.ToDictionary(a => a, _ => new Row(), StringComparer.Ordinal);
+    private static readonly TimeSpan Redraw = TimeSpan.FromMilliseconds(500);
 
-    public async Task<RunFinished?> FollowAsync(IAsyncEnumerable<RunEvent> events, CancellationToken cancellationToken)
+    private readonly DateTimeOffset _began = clock.GetUtcNow();
+    private readonly List<string> _order = [.. activities];
+    private readonly Dictionary<string, StageLine> _stages = activities.ToDictionary(a => a, _ => new StageLine(), StringComparer.Ordinal);
+    private readonly Dictionary<string, (DateTimeOffset At, double Fraction)> _said = new(StringComparer.Ordinal);
+
+    public async Task<RunFinished?> FollowAsync(IAsyncEnumerable<RunEvent> events, CancellationToken cancellationToken) =>
+        Screen.IsInteractive ? await FollowScreenAsync(events, cancellationToken) : await FollowLinesAsync(events, cancellationToken);
+
+    private async Task<RunFinished?> FollowScreenAsync(IAsyncEnumerable<RunEvent> events, CancellationToken cancellationToken)
     {
-        if (Console.IsOutputRedirected || Console.IsErrorRedirected)
+        using var screen = new Screen();
+        await using var enumerator = events.GetAsyncEnumerator(cancellationToken);
+        var drawn = DateTimeOffset.MinValue;
+        for (var next = enumerator.MoveNextAsync().AsTask(); ;)
         {
-            return await FollowLinesAsync(events, cancellationToken);
-        }
-
-        var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
-        RunFinished? finished = null;
-        await console.Live(Render()).StartAsync(async live =>
-        {
-            await foreach (var e in events.WithCancellation(cancellationToken))
+            // Time passes on the screen although nothing happens; many events at once are one frame.
+            await Task.WhenAny(next, Task.Delay(Redraw, clock, CancellationToken.None));
+            RunFinished? finished = null;
+            if (next.IsCompleted)
             {
-                Apply(e);
-                finished = e as RunFinished ?? finished;
-                live.UpdateTarget(Render());
+                if (!await next)
+                {
+                    screen.Write(Frame());
+                    return null;
+                }
+
+                Apply(enumerator.Current);
+                finished = enumerator.Current as RunFinished;
+                next = finished is null ? enumerator.MoveNextAsync().AsTask() : next;
             }
-        });
-        return finished;
+
+            if (finished is not null || clock.GetUtcNow() - drawn >= Redraw || next.IsCompleted is false)
+            {
+                drawn = clock.GetUtcNow();
+                screen.Write(finished is null ? Frame() : Frame()[..^2]);
+            }
+
+            if (finished is not null)
+            {
+                return finished;
+            }
+        }
     }
 
-    private static async Task<RunFinished?> FollowLinesAsync(IAsyncEnumerable<RunEvent> events, CancellationToken cancellationToken)
+    private async Task<RunFinished?> FollowLinesAsync(IAsyncEnumerable<RunEvent> events, CancellationToken cancellationToken)
     {
         await foreach (var e in events.WithCancellation(cancellationToken))
         {
-            var line = e switch
+            var before = e is StageChanged c && _stages.TryGetValue(c.ActivityId, out var known) ? (known.State, known.Attempt) : default;
+            Apply(e);
+            if (e is StageChanged { State: var state, Attempt: var attempt } && state == before.State && attempt == Math.Max(1, before.Attempt))
             {
-                StageChanged c => $"{c.ActivityId}  {Word(c.State)}" + (c.CachedFromRunId is { } run ? $"  from {run}" : string.Empty) + (c.Attempt > 1 ? $"  attempt {c.Attempt}" : string.Empty)
-                    + (c.Failure is null ? string.Empty : $"  {c.Failure}" + (c.Hint is null ? string.Empty : $"  try: {c.Hint}")),
-                StageProgress p => $"{p.ActivityId}  {Progress(p)}",
-                StageMetric m => string.Create(CultureInfo.InvariantCulture, $"{m.ActivityId}  {m.Name} {m.Value:G6} at {m.Step}"),
-                StageLog l => $"{l.ActivityId}  {l.Message}",
-                LineWritten w => w.Text,
-                _ => null,
-            };
-            if (line is not null)
+                // The start of a stage and of its first attempt are one event.
+                continue;
+            }
+
+            if (Line(e) is { } line)
             {
                 await Console.Error.WriteLineAsync(line);
             }
@@ -60,117 +78,83 @@ internal sealed class RunDisplay(string title, IReadOnlyList<string> activities,
         return null;
     }
 
-    private static string Word(StageRunState state) => state.ToString().ToLowerInvariant();
-
-    private static string Progress(StageProgress p) => p.Total is > 0
-        ? string.Create(CultureInfo.InvariantCulture, $"{p.Done:N0}/{p.Total:N0} {p.Unit}  {100.0 * p.Done / p.Total.Value:F0} %")
-        : string.Create(CultureInfo.InvariantCulture, $"{p.Done:N0} {p.Unit}");
-
-    private void Apply(RunEvent e)
+    private string? Line(RunEvent e)
     {
         switch (e)
         {
+            case StageChanged { State: StageRunState.Pending or StageRunState.Queued }:
+                return null;
             case StageChanged c:
-                var row = RowOf(c.ActivityId);
-                row.Started = c.State == StageRunState.Running ? c.At : row.Started;
-                row.Ended = RunStateMachine.IsTerminal(c.State) ? c.At : null;
-                row.State = c.State;
-                row.Detail = c.Failure ?? (c.CachedFromRunId is { } run ? $"from {run.ToString()[..8]}" : row.Detail);
-                break;
-            case StageProgress p:
-                var progressed = RowOf(p.ActivityId);
-                progressed.Progress = p;
-                progressed.ProgressAt = p.At;
-                break;
-            case StageMetric m:
-                RowOf(m.ActivityId).Metrics[m.Name] = m.Value;
-                break;
+                var stage = _stages[c.ActivityId];
+                var took = RunStateMachine.IsTerminal(c.State) && c.State != StageRunState.Cached ? "  " + stage.Elapsed(c.At) : string.Empty;
+                var detail = stage.Detail(c.At, 100);
+                return $"{c.ActivityId}  {StateMark.Of(c.State).Word}{took}" + (detail.Length == 0 || c.State == StageRunState.Running ? string.Empty : "  " + detail);
+            case StageProgress p when IsDue(p):
+                return $"{p.ActivityId}  {_stages[p.ActivityId].Detail(p.At, 100)}";
             case StageLog l:
-                RowOf(l.ActivityId).Detail = l.Message;
-                break;
+                return $"{l.ActivityId}  {(l.Level == "Information" ? string.Empty : l.Level.ToLowerInvariant() + ": ")}{l.Message}";
+            case LineWritten w:
+                return w.Text;
             default:
-                break;
+                return null;
         }
     }
 
-    private Row RowOf(string activity)
+    /// <summary>A stage speaks after ten percent, or after ten seconds and later ever less often: a day is some hundred lines.</summary>
+    private bool IsDue(StageProgress p)
     {
-        if (!_rows.TryGetValue(activity, out var row))
+        var stage = _stages[p.ActivityId];
+        var started = stage.Started ?? p.At;
+        var (at, fraction) = _said.GetValueOrDefault(p.ActivityId, (started, 0));
+        var silence = TimeSpan.FromSeconds(Math.Max(10, (p.At - started).TotalSeconds / 20));
+        if (p.At - at < silence && ((stage.Fraction ?? 0) - fraction < .1 || p.At - at < TimeSpan.FromSeconds(2)))
         {
-            _rows[activity] = row = new Row();
+            return false;
         }
 
-        return row;
+        _said[p.ActivityId] = (p.At, stage.Fraction ?? 0);
+        return true;
     }
 
-    private Table Render()
+    private void Apply(RunEvent e)
     {
-        var table = new Table().NoBorder().HideHeaders().AddColumns(string.Empty, string.Empty, string.Empty, string.Empty, string.Empty);
-        table.Title = new TableTitle(Markup.Escape($"{title}   {Duration(clock.GetElapsedTime(_started))} elapsed"));
-        foreach (var (activity, row) in _rows)
+        var activity = e switch { StageChanged c => c.ActivityId, StageProgress p => p.ActivityId, StageMetric m => m.ActivityId, _ => null };
+        if (activity is null)
         {
-            var (shape, colour) = row.State switch
-            {
-                StageRunState.Succeeded => ("✓", "green"),
-                StageRunState.Cached => ("⚡", "green"),
-                StageRunState.Running => ("●", "blue"),
-                StageRunState.Failed or StageRunState.Crashed => ("✗", "red"),
-                StageRunState.Cancelled or StageRunState.Cancelling or StageRunState.Skipped => ("–", "yellow"),
-                _ => ("○", "grey"),
-            };
-            var elapsed = row.Started is { } started ? Duration((row.Ended ?? clock.GetUtcNow()) - started) : string.Empty;
-            table.AddRow(
-                new Markup($"[{colour}]{shape}[/]"), new Text(activity), new Markup($"[{colour}]{Word(row.State)}[/]"), new Text(elapsed).RightJustified(), new Text(Detail(row)).Overflow(Overflow.Ellipsis));
+            return;
         }
 
-        return table;
+        if (!_stages.TryGetValue(activity, out var stage))
+        {
+            _order.Add(activity);
+            _stages[activity] = stage = new StageLine();
+        }
+
+        stage.Apply(e);
     }
 
-    private static string Detail(Row row)
+    private List<string> Frame()
     {
-        if (row.State != StageRunState.Running)
+        var (width, height) = Screen.Size;
+        var now = clock.GetUtcNow();
+        var nameWidth = Math.Min(24, _order.Select(a => a.Length).DefaultIfEmpty(0).Max());
+        var elapsed = Figures.Duration(now - _began) + " elapsed";
+        var head = Screen.Cut(title, Math.Max(0, width - elapsed.Length - 4));
+        List<string> lines = [$"{head}{new string(' ', Math.Max(2, width - 2 - head.Length - elapsed.Length))}{elapsed}", string.Empty];
+
+        // Where the list is longer than the screen, what has ended gives way, then what is last.
+        var room = Math.Max(1, height - 6);
+        var firstOpen = _order.FindIndex(a => !RunStateMachine.IsTerminal(_stages[a].State));
+        var hidden = Math.Min(Math.Max(0, _order.Count - room), firstOpen < 0 ? _order.Count : firstOpen);
+        foreach (var activity in _order.Skip(hidden).Take(room))
         {
-            return row.Detail ?? string.Empty;
+            var stage = _stages[activity];
+            var mark = StateMark.Of(stage.State);
+            var left = $"  {Screen.Paint(mark.Cell, mark.Color)} {activity.PadRight(nameWidth)}  {Screen.Paint(mark.Word.PadRight(10), mark.Color)} {stage.Elapsed(now),7}  ";
+            lines.Add(left + stage.Detail(now, width - nameWidth - 27));
         }
 
-        var parts = new List<string>();
-        if (row.Progress is { } progress)
-        {
-            parts.Add(Progress(progress));
-        }
-
-        foreach (var (name, format, unit) in new[] { ("tokens_per_second", "N0", " tok/s"), ("loss", "F3", string.Empty), ("acceptance", "F3", string.Empty) })
-        {
-            if (row.Metrics.TryGetValue(name, out var value))
-            {
-                parts.Add((unit.Length == 0 ? name + " " : string.Empty) + value.ToString(format, CultureInfo.InvariantCulture) + unit);
-            }
-        }
-
-        if (row is { Progress: { Total: > 0, Done: > 0 } p, Started: { } started, ProgressAt: { } at })
-        {
-            parts.Add(Duration((at - started) * ((p.Total.Value - p.Done) / (double)p.Done)) + " left");
-        }
-
-        return parts.Count == 0 ? row.Detail ?? string.Empty : string.Join("  ", parts);
-    }
-
-    private static string Duration(TimeSpan span) => string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalMinutes}:{span.Seconds:D2}");
-
-    private sealed class Row
-    {
-        public StageRunState State { get; set; } = StageRunState.Pending;
-
-        public DateTimeOffset? Started { get; set; }
-
-        public DateTimeOffset? Ended { get; set; }
-
-        public StageProgress? Progress { get; set; }
-
-        public DateTimeOffset? ProgressAt { get; set; }
-
-        public string? Detail { get; set; }
-
-        public Dictionary<string, double> Metrics { get; } = new(StringComparer.Ordinal);
+        var more = _order.Count - Math.Min(room, _order.Count - hidden);
+        return [.. lines, string.Empty, "  " + footer + (more > 0 ? $"   ({more} stages not shown)" : string.Empty)];
     }
 }

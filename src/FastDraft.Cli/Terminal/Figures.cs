@@ -1,0 +1,44 @@
+using System.Globalization;
+
+namespace FastDraft.Cli.Terminal;
+
+/// <summary>Numbers as a person reads them: with unit, without needless digits.</summary>
+internal static class Figures
+{
+    /// <summary>12:40, or 3:05:12 from an hour on.</summary>
+    public static string Duration(TimeSpan span) => span.TotalHours >= 1
+        ? string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalHours}:{span.Minutes:D2}:{span.Seconds:D2}")
+        : string.Create(CultureInfo.InvariantCulture, $"{span.Minutes}:{span.Seconds:D2}");
+
+    /// <summary>How long is left, no more exact than it is known: 40 s, 6 min, 2 h 10 min.</summary>
+    public static string Left(TimeSpan span) => span.TotalSeconds < 90
+        ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(1, Math.Round(span.TotalSeconds)):F0} s left")
+        : span.TotalMinutes < 90
+            ? string.Create(CultureInfo.InvariantCulture, $"{span.TotalMinutes:F0} min left")
+            : string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalHours} h {span.Minutes} min left");
+
+    /// <summary>73,404 or 1.37 M.</summary>
+    public static string Count(double value) => value switch
+    {
+        >= 1e9 => (value / 1e9).ToString("F2", CultureInfo.InvariantCulture) + " G",
+        >= 1e6 => (value / 1e6).ToString("F2", CultureInfo.InvariantCulture) + " M",
+        _ => value.ToString("N0", CultureInfo.InvariantCulture),
+    };
+
+    /// <summary>1.9 MiB</summary>
+    public static string Bytes(long value) => value switch
+    {
+        >= 1L << 30 => (value / (double)(1L << 30)).ToString("F1", CultureInfo.InvariantCulture) + " GiB",
+        >= 1L << 20 => (value / (double)(1L << 20)).ToString("F1", CultureInfo.InvariantCulture) + " MiB",
+        >= 1L << 10 => (value / (double)(1L << 10)).ToString("F1", CultureInfo.InvariantCulture) + " KiB",
+        _ => value.ToString(CultureInfo.InvariantCulture) + " B",
+    };
+
+    public static string Time(DateTimeOffset at) => at.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+
+    /// <summary>The first half of a run's id, unique to the millisecond; every command takes it.</summary>
+    public static string Short(Guid run) => run.ToString()[..13];
+
+    /// <summary>Enough of a digest to be unique in a store; every command takes it.</summary>
+    public static string Short(string digest) => digest.Length > 19 ? digest[..19] : digest;
+}
