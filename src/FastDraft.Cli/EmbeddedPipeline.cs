@@ -22,6 +22,7 @@ internal static class EmbeddedPipeline
             WorkerFile = executable,
             WorkerArguments = isHost ? [assembly, "worker"] : ["worker"],
             Stages = BuiltinStages.Descriptors,
+            Environment = ComputeEnvironment.Describe(),
             ExpandPath = PathSettings.Files,
             ResolvePath = PathSettings.Resolve,
             CheckSettings = new SettingChecks().Find,

@@ -1,4 +1,6 @@
+using System.Text.Json.Nodes;
 using FastDraft.Core.Lineage;
+using FastDraft.Core.Runs;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Persistence;
@@ -79,11 +81,24 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
         var edges = upstream ? graph.Upstream(digest) : graph.Downstream(digest);
         var kinds = rows.GroupBy(r => r.p.Digest).ToDictionary(g => g.Key, g => g.First().p.Kind);
         var stages = rows.GroupBy(r => "stage:" + r.p.StageRunId).ToDictionary(g => g.Key, g => g.First().Stage);
+        var facts = await StageFactsAsync(db, [.. edges.SelectMany(e => new[] { e.From, e.To }).Distinct().Where(stages.ContainsKey).Select(id => Guid.Parse(id["stage:".Length..]))], ct);
         var nodes = edges.SelectMany(e => new[] { e.From, e.To }).Append(digest).Distinct().Select(id => stages.TryGetValue(id, out var stage)
-            ? new LineageNode(id, stage, "stage")
+            ? new LineageNode(id, stage, "stage", facts.GetValueOrDefault(id))
             : new LineageNode(id, id, kinds.GetValueOrDefault(id, "unknown")));
         return new LineageView([.. nodes], edges);
     }
+
+    private static async Task<Dictionary<string, StageFacts>> StageFactsAsync(PipelineDbContext db, List<Guid> ids, CancellationToken ct)
+    {
+        var rows = await (from s in db.StageRuns join r in db.Runs on s.RunId equals r.Id where ids.Contains(s.Id) select new { s, r.WorkflowName }).ToListAsync(ct);
+        var environments = (await db.Attempts.Where(a => ids.Contains(a.StageRunId) && a.State == StageRunState.Succeeded).Select(a => new { a.StageRunId, a.EnvironmentJson }).ToListAsync(ct))
+            .ToDictionary(a => a.StageRunId, a => a.EnvironmentJson);
+        return rows.ToDictionary(r => "stage:" + r.s.Id, r => new StageFacts(
+            r.s.RunId, r.WorkflowName, r.s.ActivityId, r.s.StageVersion, Time(r.s.EndedAt), Texts(r.s.SettingsJson), Texts(environments.GetValueOrDefault(r.s.Id) ?? "{}")));
+    }
+
+    private static Dictionary<string, string> Texts(string json) => JsonNode.Parse(json)!.AsObject().Where(p => p.Value is not null)
+        .ToDictionary(p => p.Key, p => p.Value!.GetValueKind() == System.Text.Json.JsonValueKind.String ? p.Value.GetValue<string>() : p.Value.ToJsonString());
 
     /// <summary>The lines of an attempt, as the worker wrote them; null is the last attempt.</summary>
     public async Task<IReadOnlyList<string>> LogsAsync(Guid runId, string activityId, int? attempt = null, CancellationToken ct = default)

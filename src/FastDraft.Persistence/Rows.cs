@@ -71,6 +71,9 @@ public sealed class AttemptRow
     public long? EndedAt { get; set; }
     public long? PeakRssBytes { get; set; }
 
+    /// <summary>What computed: code version, operating system, processor, libraries. An object of texts.</summary>
+    public string? EnvironmentJson { get; set; }
+
     /// <summary>The file name of the attempt's lines under the log folder.</summary>
     public string LogFile { get; set; } = "";
 }

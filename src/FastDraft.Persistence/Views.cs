@@ -20,8 +20,12 @@ public sealed record PortArtifactView(string Port, string Kind, string Digest, b
 
 public sealed record ArtifactView(string Digest, string Kind, long SizeBytes, int NumFiles, DateTimeOffset CreatedAt, Guid? RunId, string? Stage);
 
-/// <summary><paramref name="Id"/> is an artifact digest or <c>stage:</c> and the stage run id.</summary>
-public sealed record LineageNode(string Id, string Label, string Kind);
+/// <summary><paramref name="Id"/> is an artifact digest or <c>stage:</c> and the stage run id; a stage also says how it was done.</summary>
+public sealed record LineageNode(string Id, string Label, string Kind, StageFacts? Stage = null);
+
+/// <summary>How a stage run was done: enough to do it again.</summary>
+public sealed record StageFacts(
+    Guid RunId, string Workflow, string ActivityId, int Version, DateTimeOffset? EndedAt, IReadOnlyDictionary<string, string> Settings, IReadOnlyDictionary<string, string> Environment);
 
 public sealed record LineageView(IReadOnlyList<LineageNode> Nodes, IReadOnlyList<LineageEdge> Edges);
 

@@ -19,6 +19,9 @@ public sealed record PipelineOptions
     /// <summary>The files that a path setting denotes; by default the file, or every file under the folder.</summary>
     public Func<string, IReadOnlyList<string>>? ExpandPath { get; init; }
 
+    /// <summary>What computes on this machine, kept with each attempt for the lineage; part of no key.</summary>
+    public IReadOnlyDictionary<string, string> Environment { get; init; } = new Dictionary<string, string>();
+
     /// <summary>(path, folder): the absolute path that a path setting means; by default that path from the folder.</summary>
     public Func<string, string, string>? ResolvePath { get; init; }
 

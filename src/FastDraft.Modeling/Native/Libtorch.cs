@@ -27,6 +27,30 @@ public static class Libtorch
         }
     }
 
+    /// <summary>The version that would be loaded, from the files beside it; nothing is loaded.</summary>
+    public static string Version()
+    {
+        string folder;
+        try
+        {
+            folder = FindFolder();
+        }
+        catch (DllNotFoundException)
+        {
+            return "none";
+        }
+
+        // A Python install says so in torch/version.py, beside the lib folder.
+        var python = Path.GetFullPath(Path.Join(folder, "..", "version.py"));
+        if (File.Exists(python) && File.ReadLines(python).FirstOrDefault(l => l.StartsWith("__version__", StringComparison.Ordinal)) is { } line)
+        {
+            return line.Split('=', 2)[1].Trim(' ', '\'', '"');
+        }
+
+        // A NuGet package's folder is named for its version; the version of a copy in the application's folder is the build's own.
+        return Package() is { } package ? Path.GetFileName(Path.TrimEndingDirectorySeparator(package)) : "unknown";
+    }
+
     /// <summary>Why CUDA cannot be used, as far as files tell without loading anything; null when nothing speaks against it.</summary>
     public static string? WhyNoCuda()
     {
@@ -90,7 +114,7 @@ public static class Libtorch
                 : throw new DllNotFoundException($"FASTDRAFT_LIBTORCH names '{configured}', which has no libtorch_cpu.so. Give the torch/lib folder of a PyTorch install.");
         }
 
-        var package = typeof(Libtorch).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().FirstOrDefault(a => a.Key == "LibtorchPackageFolder")?.Value;
+        var package = Package();
         string[] candidates =
         [
             AppContext.BaseDirectory,
@@ -100,6 +124,8 @@ public static class Libtorch
         return candidates.FirstOrDefault(c => File.Exists(Path.Join(c, "libtorch_cpu.so")))
             ?? throw new DllNotFoundException($"libtorch was not found in {string.Join(", ", candidates)}. Restore the packages, or set FASTDRAFT_LIBTORCH.");
     }
+
+    private static string? Package() => typeof(Libtorch).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().FirstOrDefault(a => a.Key == "LibtorchPackageFolder")?.Value;
 
     private static string FindBridge()
     {

@@ -52,7 +52,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         var attempt = new AttemptRow
         {
             Id = Guid.CreateVersion7(), StageRunId = id, Number = await db.Attempts.CountAsync(a => a.StageRunId == id, CancellationToken.None) + 1, LeaseEpoch = row.LeaseEpoch,
-            State = StageRunState.Running, StartedAt = Now,
+            State = StageRunState.Running, StartedAt = Now, EnvironmentJson = options.Environment.Count == 0 ? null : JsonSerializer.Serialize(options.Environment),
         };
         attempt.LogFile = Path.GetFileName(store.LogPath(attempt.Id));
         db.Attempts.Add(attempt);

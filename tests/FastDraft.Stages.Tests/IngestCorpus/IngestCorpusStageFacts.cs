@@ -165,10 +165,12 @@ public sealed class IngestCorpusStageFacts : IDisposable
         Assert.Contains("1 were too short", (await Fails(_folder.File("a.txt", " \n\n"))).Message, StringComparison.Ordinal);
 
     [Fact]
-    public async Task A_source_that_matches_nothing_is_a_data_failure_that_names_it()
+    public async Task A_source_that_matches_nothing_is_a_data_failure_and_one_that_does_not_exist_a_wrong_setting()
     {
         Assert.Contains("no-such-folder/*.txt", (await Fails("no-such-folder/*.txt")).Message, StringComparison.Ordinal);
-        Assert.Contains("absent.txt", (await Fails(_folder["absent.txt"])).Message, StringComparison.Ordinal);
+        var absent = await Assert.ThrowsAsync<StageFailureException>(() => Ingest(_folder["absent.txt"]));
+        Assert.Contains("absent.txt", absent.Message, StringComparison.Ordinal);
+        Assert.Equal(FailureKind.Config, absent.Kind);
     }
 
     [Fact]
