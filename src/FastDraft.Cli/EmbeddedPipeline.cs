@@ -25,7 +25,7 @@ internal static class EmbeddedPipeline
             Environment = ComputeEnvironment.Describe(),
             ExpandPath = PathSettings.Files,
             ResolvePath = PathSettings.Resolve,
-            CheckSettings = new SettingChecks().Find,
+            NewSettingCheck = () => new SettingChecks().Find,
             WorkflowFolder = Path.GetFullPath("workflows"),
             TakesUpUnfinishedRuns = false,
         };

@@ -25,8 +25,11 @@ public sealed record PipelineOptions
     /// <summary>(path, folder): the absolute path that a path setting means; by default that path from the folder.</summary>
     public Func<string, string, string>? ResolvePath { get; init; }
 
-    /// <summary>What is wrong with a stage's settings as far as this machine can tell before a run.</summary>
-    public Func<StageDescriptor, System.Text.Json.Nodes.JsonObject, IReadOnlyList<SettingProblem>>? CheckSettings { get; init; }
+    /// <summary>
+    /// Makes the check of one run's stages: what is wrong with a stage's settings as far as this machine can tell before it begins.
+    /// Made anew for each run, so that it may remember what stages share.
+    /// </summary>
+    public Func<Func<StageDescriptor, System.Text.Json.Nodes.JsonObject, IReadOnlyList<SettingProblem>>>? NewSettingCheck { get; init; }
 
     /// <summary>
     /// True: the host takes up every unfinished run of the data folder. False: only runs submitted to it or given to

@@ -38,9 +38,9 @@ public static class RunInputs
     public static IReadOnlyList<RunProblem> Check(PipelineOptions options, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs)
     {
         var walk = new WorkflowWalk(definition, options.Stages, inputs);
-        var starts = walk.ToEnd();
-        var found = starts
-            .SelectMany(start => (options.CheckSettings?.Invoke(start.Stage, start.Settings) ?? []).Select(problem => (start.ActivityId, Problem: problem)))
+        var check = options.NewSettingCheck?.Invoke() ?? ((_, _) => []);
+        var found = walk.ToEnd()
+            .SelectMany(start => check(start.Stage, start.Settings).Select(problem => (start.ActivityId, Problem: problem)))
             .GroupBy(f => f.Problem)
             .Select(g => new RunProblem(
                 $"stage{(g.Count() == 1 ? string.Empty : "s")} {string.Join(", ", g.Select(f => $"'{f.ActivityId}'").Distinct())}: setting '{g.Key.Setting}'",
