@@ -1,3 +1,4 @@
+using System.Data.Common;
 using FastDraft.Core.Stages;
 using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Tokenization;
@@ -56,11 +57,19 @@ internal static class CliErrors
         }
         catch (IOException e)
         {
-            return Print(ExitCode.Io, e.Message, null);
+            return Print(ExitCode.Io, e.Message, "check the path, the disk and its free space: fastdraft doctor");
         }
         catch (UnauthorizedAccessException e)
         {
-            return Print(ExitCode.Denied, e.Message, null);
+            return Print(ExitCode.Denied, e.Message, "a path that this user may read and write, such as --data FOLDER");
+        }
+        catch (DbException e)
+        {
+            return Print(ExitCode.Io, $"The database of the data folder: {e.Message}", "fastdraft doctor");
+        }
+        catch (Exception e) when (Environment.GetEnvironmentVariable("FASTDRAFT_TRACE") is null or "")
+        {
+            return Print(ExitCode.Bug, $"A fault of this program: {e.GetType().Name}: {e.Message}", "the same command with FASTDRAFT_TRACE=1 shows where, for a report");
         }
     }
 

@@ -31,9 +31,14 @@ internal static class EmbeddedPipeline
         };
     }
 
-    /// <summary>The data folder of a command that only looks.</summary>
-    public static Task<PipelineStore> OpenAsync(System.CommandLine.ParseResult parsed, CancellationToken cancellationToken) =>
-        PipelineStore.OpenAsync(SharedOptions.DataFolder(parsed), cancellationToken);
+    /// <summary>The data folder of a command that only looks: it must be there already.</summary>
+    public static Task<PipelineStore> OpenAsync(System.CommandLine.ParseResult parsed, CancellationToken cancellationToken)
+    {
+        var folder = SharedOptions.DataFolder(parsed);
+        return File.Exists(Path.Join(folder, "pipeline.db"))
+            ? PipelineStore.OpenAsync(folder, cancellationToken)
+            : throw new CliException(ExitCode.Config, $"'{folder}' is not a data folder: it has no pipeline.db.", "--data FOLDER or FASTDRAFT_DATA, or begin one: fastdraft run workflows/quickstart.json");
+    }
 
     /// <summary>Workflow inputs from <c>--set name=value</c>, converted to each input's declared type.</summary>
     public static Dictionary<string, JsonNode?> Inputs(WorkflowDefinition definition, IReadOnlyList<string> assignments)

@@ -4,7 +4,7 @@ using FastDraft.Persistence;
 
 namespace FastDraft.Cli;
 
-/// <summary>One difference between two runs; figures are listed also where they are equal.</summary>
+/// <summary>One difference between two runs; the figures of the evaluation are listed also where they are equal.</summary>
 internal sealed record ComparisonRow(string What, string Name, string? Before, string? After);
 
 internal static class RunComparison
@@ -14,7 +14,7 @@ internal static class RunComparison
         var stages = before.Stages.Concat(after.Stages).Select(s => s.ActivityId).Distinct().ToList();
         List<ComparisonRow> rows =
         [
-            .. Different("workflow", Of("definition", before.DefinitionDigest), Of("definition", after.DefinitionDigest)),
+            .. Different("workflow", Definition(before), Definition(after)),
             .. Different("input", Values(before.InputsJson, string.Empty), Values(after.InputsJson, string.Empty)),
         ];
         foreach (var stage in stages)
@@ -25,11 +25,11 @@ internal static class RunComparison
         }
 
         var (first, second) = (await FiguresAsync(queries, before, cancellationToken), await FiguresAsync(queries, after, cancellationToken));
-        rows.AddRange(first.Keys.Union(second.Keys).Select(name => new ComparisonRow("figure", name, first.GetValueOrDefault(name), second.GetValueOrDefault(name))));
+        rows.AddRange(Different("figure", first, second, name => name.Contains(".eval_", StringComparison.Ordinal)));
         return rows;
     }
 
-    private static Dictionary<string, string> Of(string name, string value) => new() { [name] = value };
+    private static Dictionary<string, string> Definition(RunView run) => new() { ["definition"] = Terminal.Figures.Short(run.DefinitionDigest) };
 
     private static Dictionary<string, string> Values(string? json, string prefix) => json is null
         ? []
@@ -39,11 +39,11 @@ internal static class RunComparison
         ? []
         : stage.Outputs.ToDictionary(o => $"{stage.ActivityId}.{o.Port}", o => Terminal.Figures.Short(o.Digest));
 
-    private static IEnumerable<ComparisonRow> Different(string what, Dictionary<string, string> before, Dictionary<string, string> after) =>
+    private static IEnumerable<ComparisonRow> Different(string what, Dictionary<string, string> before, Dictionary<string, string> after, Func<string, bool>? always = null) =>
         from name in before.Keys.Union(after.Keys)
         let a = before.GetValueOrDefault(name)
         let b = after.GetValueOrDefault(name)
-        where a != b
+        where a != b || always?.Invoke(name) == true
         select new ComparisonRow(what, name, a, b);
 
     /// <summary>The last value of each metric; a cached stage's are those of the run that made it.</summary>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using FastDraft.Cli.Terminal;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 using FastDraft.Server;
@@ -28,9 +29,9 @@ internal static class ArtifactsCommand
             }
             else
             {
-                Output.WriteTable([["DIGEST", "KIND", "BYTES", "FILES", "STAGE", "RUN"], .. artifacts.Select(a => new[]
+                Output.WriteTable([["DIGEST", "KIND", "SIZE", "FILES", "STAGE", "RUN"], .. artifacts.Select(a => new[]
                 {
-                    a.Digest[..19], a.Kind, a.SizeBytes.ToString("N0", CultureInfo.InvariantCulture), a.NumFiles.ToString(CultureInfo.InvariantCulture), a.Stage ?? string.Empty, a.RunId?.ToString() ?? string.Empty,
+                    Figures.Short(a.Digest), a.Kind, Figures.Bytes(a.SizeBytes), a.NumFiles.ToString(CultureInfo.InvariantCulture), a.Stage ?? string.Empty, a.RunId is { } run ? Figures.Short(run) : string.Empty,
                 })]);
             }
 
@@ -48,31 +49,36 @@ internal static class ArtifactsCommand
             }
             else
             {
-                Console.Out.WriteLine($"{view.Digest}  {view.Kind}\nmade by stage {view.Stage} of run {view.RunId}\n");
+                Console.Out.WriteLine($"{view.Digest}  {view.Kind}  {Figures.Bytes(view.SizeBytes)}\nmade by stage {view.Stage} of run {view.RunId}, {Figures.Time(view.CreatedAt)}\n");
                 Output.WriteTable([["FILE", "BYTES", "DIGEST"], .. manifest.Files.Select(f => new[] { f.Path, f.SizeBytes.ToString("N0", CultureInfo.InvariantCulture), f.Digest.ToString() })]);
             }
 
             return ExitCode.Ok;
         }, token));
 
-        var verify = new Command("verify", "Read every byte again and compare it with its digest") { optional, SharedOptions.Data };
+        var verify = new Command("verify", "Read every byte again and compare it with its digest") { optional, SharedOptions.Data, SharedOptions.Format };
         verify.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var artifacts = parsed.GetValue(optional) is { } one
                 ? [await EmbeddedPipeline.FindArtifactAsync(store.Queries, one, token)]
                 : await store.Queries.ListArtifactsAsync(null, int.MaxValue, token);
-            var damaged = 0;
+            var damaged = new List<(string Digest, string Kind, string Message)>();
             foreach (var view in artifacts)
             {
-                foreach (var message in await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), token))
-                {
-                    damaged++;
-                    Console.Out.WriteLine($"{view.Digest[..19]}  {view.Kind}  {message}");
-                }
+                damaged.AddRange((await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), token)).Select(message => (view.Digest, view.Kind, message)));
             }
 
-            Console.Out.WriteLine(damaged == 0 ? $"{artifacts.Count} artifacts, every byte as it was stored" : $"{damaged} damaged files");
-            return damaged == 0 ? ExitCode.Ok : ExitCode.Data;
+            if (SharedOptions.IsJson(parsed))
+            {
+                Output.WriteJson(new { Artifacts = artifacts.Count, Damaged = damaged.Select(d => new { d.Digest, d.Kind, d.Message }) });
+            }
+            else
+            {
+                damaged.ForEach(d => Console.Out.WriteLine($"{Figures.Short(d.Digest)}  {d.Kind}  {d.Message}"));
+                Console.Out.WriteLine(damaged.Count == 0 ? $"{artifacts.Count} artifacts, every byte as it was stored" : $"{damaged.Count} damaged files in {artifacts.Count} artifacts");
+            }
+
+            return damaged.Count == 0 ? ExitCode.Ok : ExitCode.Data;
         }, token));
 
         var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, SharedOptions.Data };
@@ -82,7 +88,7 @@ internal static class ArtifactsCommand
             var target = Path.GetFullPath(parsed.GetValue(folder)!);
             if (Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any())
             {
-                throw new CliException(ExitCode.Config, $"'{target}' is not empty.", "a new folder");
+                throw new CliException(ExitCode.Config, $"Folder '{target}' is not empty; an artifact is copied into a folder of its own.", "a new folder");
             }
 
             await store.Artifacts.MaterializeAsync(Digest.Parse(view.Digest), target, token);
@@ -108,14 +114,9 @@ internal static class ArtifactsCommand
                 return ExitCode.Ok;
             }
 
-            var labels = graph.Nodes.ToDictionary(n => n.Id, n => n, StringComparer.Ordinal);
-            foreach (var node in graph.Nodes)
+            foreach (var line in new LineageTree(graph, !parsed.GetValue(downstream)).Draw(view.Digest))
             {
-                Console.Out.WriteLine($"{node.Kind,-16} {node.Id}  {node.Label}");
-                foreach (var edge in graph.Edges.Where(e => e.To == node.Id))
-                {
-                    Console.Out.WriteLine($"{string.Empty,-16}   from {edge.Port}: {labels.GetValueOrDefault(edge.From)?.Label ?? edge.From}  {edge.From}");
-                }
+                Console.Out.WriteLine(line);
             }
 
             return ExitCode.Ok;
@@ -125,7 +126,7 @@ internal static class ArtifactsCommand
 
     private static Task<int> WithStore(ParseResult parsed, Func<PipelineStore, Task<int>> action, CancellationToken cancellationToken) => CliErrors.GuardAsync(async () =>
     {
-        await using var store = await PipelineStore.OpenAsync(SharedOptions.DataFolder(parsed), cancellationToken);
+        await using var store = await EmbeddedPipeline.OpenAsync(parsed, cancellationToken);
         return await action(store);
     });
 }

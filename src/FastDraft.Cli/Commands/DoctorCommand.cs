@@ -1,79 +1,170 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+using FastDraft.Cli.Terminal;
 using FastDraft.Core.Stages;
+using FastDraft.Export.OpenVino;
 using FastDraft.Modeling.Native;
+using FastDraft.Persistence;
+using FastDraft.Storage;
+using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Cli.Commands;
 
-/// <summary><c>fastdraft doctor</c>: every line has ok, warn or fail and a remedy.</summary>
+/// <summary><c>fastdraft doctor</c>: every line has ok, warn or fail, and a remedy where it is not ok.</summary>
 internal static class DoctorCommand
 {
     private const long MinimumFreeBytes = 2L << 30;
+    private const string Ok = "ok", Warn = "warn", Fail = "fail";
 
     public static Command Build()
     {
-        var command = new Command("doctor", "Check this machine: runtime, libtorch, accelerators, data folder, disk") { SharedOptions.Data, SharedOptions.Format };
-        command.SetAction((parsed, _) => CliErrors.GuardAsync(() => Task.FromResult(Run(SharedOptions.DataFolder(parsed), SharedOptions.IsJson(parsed)))));
+        var command = new Command("doctor", "Check this machine: runtime, libtorch, accelerators, OpenVINO, database, artifact store, disk") { SharedOptions.Data, SharedOptions.Format };
+        command.SetAction((parsed, token) => CliErrors.GuardAsync(async () =>
+        {
+            var checks = await CheckAsync(SharedOptions.DataFolder(parsed), token);
+            if (SharedOptions.IsJson(parsed))
+            {
+                Output.WriteJson(checks);
+            }
+            else
+            {
+                foreach (var check in checks)
+                {
+                    var word = Screen.Paint(check.Status.PadRight(4), check.Status switch { Ok => "32", Warn => "33", _ => "31" });
+                    Console.Out.WriteLine($"{word}  {check.Name,-12}  {check.Detail}" + (check.Remedy is null ? string.Empty : $"\n      {string.Empty,-12}  try: {check.Remedy}"));
+                }
+            }
+
+            return checks.Any(c => c.Status == Fail) ? ExitCode.RunFailed : ExitCode.Ok;
+        }));
         return command;
     }
 
-    private static int Run(string dataFolder, bool json)
+    private static async Task<IReadOnlyList<Check>> CheckAsync(string dataFolder, CancellationToken cancellationToken)
     {
-        var checks = new List<Check>
-        {
-            new("runtime", "ok", $".NET {Environment.Version} on {RuntimeInformation.OSDescription}, {Environment.ProcessorCount} cores", null),
-        };
-        checks.Add(Try("libtorch", () =>
+        var torch = await TryAsync("libtorch", "restore the packages again, or set FASTDRAFT_LIBTORCH to the torch/lib folder of a Python install", () =>
         {
             Libtorch.Load();
-            return Libtorch.Report;
-        }, "restore the packages again, or set FASTDRAFT_LIBTORCH to the torch/lib folder of a Python install"));
-        checks.Add(checks[^1].Status == "ok"
-            ? Libtorch.CudaAvailable
-                ? new Check("cuda", "ok", "available", null)
-                : new Check("cuda", "warn", "not available; accelerator cpu only", "set FASTDRAFT_LIBTORCH to a CUDA build of libtorch on a machine with an NVIDIA GPU")
-            : new Check("cuda", "warn", "unknown: libtorch did not load", "mend libtorch first"));
-        checks.Add(Try("data folder", () =>
-        {
-            Directory.CreateDirectory(dataFolder);
-            var probe = Path.Join(dataFolder, ".doctor-" + Guid.CreateVersion7().ToString("N", CultureInfo.InvariantCulture));
-            File.WriteAllText(probe, "probe");
-            File.Delete(probe);
-            return dataFolder + " is writable";
-        }, "choose another folder with --data"));
-        var free = new DriveInfo(Path.GetFullPath(Directory.Exists(dataFolder) ? dataFolder : ".")).AvailableFreeSpace;
-        checks.Add(new Check("free disk", free >= MinimumFreeBytes ? "ok" : "warn", string.Create(CultureInfo.InvariantCulture, $"{free / (double)(1 << 30):F1} GiB"), free >= MinimumFreeBytes ? null : "free at least 2 GiB"));
-        checks.Add(Environment.GetEnvironmentVariable("FASTDRAFT_OPENVINO") is { Length: > 0 } library
-            ? File.Exists(library)
-                ? new Check("openvino", "ok", library, null)
-                : new Check("openvino", "fail", $"FASTDRAFT_OPENVINO names '{library}', which does not exist", "the path of libopenvino_c.so")
-            : new Check("openvino", "warn", "not configured: exported IR is written but not run", "set FASTDRAFT_OPENVINO to libopenvino_c.so of an OpenVINO install"));
-
-        if (json)
-        {
-            Output.WriteJson(checks);
-        }
-        else
-        {
-            foreach (var check in checks)
-            {
-                Console.Out.WriteLine($"{check.Status,-5} {check.Name,-12} {check.Detail}" + (check.Remedy is null ? string.Empty : $"\n      {string.Empty,-12} try: {check.Remedy}"));
-            }
-        }
-
-        return checks.Any(c => c.Status == "fail") ? ExitCode.RunFailed : ExitCode.Ok;
+            return Task.FromResult(new Check("libtorch", Ok, $"{Libtorch.Version()}: {Libtorch.Report}", null));
+        });
+        return
+        [
+            new Check("fastdraft", Ok, ComputeEnvironment.CodeVersion, null),
+            new Check("runtime", Ok, $".NET {Environment.Version} on {RuntimeInformation.OSDescription}", null),
+            Processor(),
+            torch,
+            Cuda(torch.Status == Ok),
+            await TryAsync("openvino", "set FASTDRAFT_OPENVINO to libopenvino_c.so of an OpenVINO install", () => Task.FromResult(OpenVino())),
+            await TryAsync("data folder", "another folder with --data or FASTDRAFT_DATA", () => Task.FromResult(DataFolder(dataFolder))),
+            await TryAsync("database", "a backup of pipeline.db, or another folder with --data", () => DatabaseAsync(dataFolder, cancellationToken)),
+            await TryAsync("store", "check the disk and the permissions of the data folder", () => StoreAsync(dataFolder, cancellationToken)),
+            Disk(dataFolder),
+        ];
     }
 
-    private static Check Try(string name, Func<string> probe, string remedy)
+    private static Check Processor()
+    {
+        var memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        var detail = $"{Environment.ProcessorCount} cores, {Figures.Bytes(memory)} memory, {(Avx512F.IsSupported ? "AVX-512" : Avx2.IsSupported ? "AVX2" : "no AVX2")}";
+        return Avx2.IsSupported || RuntimeInformation.ProcessArchitecture == Architecture.Arm64
+            ? new Check("cpu", Ok, detail, null)
+            : new Check("cpu", Warn, detail, "a processor with AVX2: decoding is several times slower without");
+    }
+
+    private static Check Cuda(bool torchLoaded)
+    {
+        const string Remedy = "FASTDRAFT_LIBTORCH with the torch/lib folder of a CUDA build, on a machine with an NVIDIA GPU; cpu works without";
+        if (Libtorch.WhyNoCuda() is { } why)
+        {
+            return new Check("cuda", Warn, $"not available: {why}", Remedy);
+        }
+
+        return torchLoaded && Libtorch.CudaAvailable
+            ? new Check("cuda", Ok, $"{TorchSharp.torch.cuda.device_count()} device(s)", null)
+            : new Check("cuda", Warn, "libtorch is a CUDA build, but CUDA does not start", "check the driver with nvidia-smi");
+    }
+
+    private static Check OpenVino()
+    {
+        var path = OpenVinoRuntime.Find(null);
+        return path is null
+            ? new Check("openvino", Warn, "no runtime found: exported IR is written but not run", "set FASTDRAFT_OPENVINO to libopenvino_c.so of an OpenVINO install")
+            : new Check("openvino", Ok, $"{OpenVinoRuntime.Load(path).Version} from {path}", null);
+    }
+
+    private static Check DataFolder(string folder)
+    {
+        Directory.CreateDirectory(folder);
+        var probe = Path.Join(folder, ".doctor-" + Guid.CreateVersion7().ToString("N", CultureInfo.InvariantCulture));
+        File.WriteAllText(probe, "probe");
+        File.Delete(probe);
+        return new Check("data folder", Ok, folder + " is writable", null);
+    }
+
+    private static async Task<Check> DatabaseAsync(string folder, CancellationToken cancellationToken)
+    {
+        var file = Path.Join(folder, "pipeline.db");
+        if (!File.Exists(file))
+        {
+            return new Check("database", Ok, "none yet; the first run makes it", null);
+        }
+
+        await using var db = new PipelineDbContext(PipelineDbContext.OptionsFor(file));
+        var known = db.Database.GetMigrations().ToList();
+        var applied = (await db.Database.GetAppliedMigrationsAsync(cancellationToken)).ToList();
+        return applied.Except(known).FirstOrDefault() is { } newer
+            ? new Check("database", Fail, $"made by a newer version: it has '{newer}'", "the fastdraft that made it, or a later one")
+            : applied.Count < known.Count
+                ? new Check("database", Warn, $"at {applied.LastOrDefault() ?? "nothing"}, {known.Count - applied.Count} migrations behind", "nothing to do: the next run migrates it")
+                : new Check("database", Ok, $"{Figures.Bytes(new FileInfo(file).Length)}, at {applied[^1]}", null);
+    }
+
+    private static async Task<Check> StoreAsync(string folder, CancellationToken cancellationToken)
+    {
+        // A store of its own in the same folder: the real one keeps only what stages made.
+        var scratch = Path.Join(folder, ".doctor-" + Guid.CreateVersion7().ToString("N", CultureInfo.InvariantCulture));
+        var source = Path.Join(scratch, "in");
+        Directory.CreateDirectory(source);
+        try
+        {
+            await File.WriteAllTextAsync(Path.Join(source, "probe.txt"), "probe", cancellationToken);
+            var store = new FileSystemArtifactStore(Path.Join(scratch, "cas"));
+            var (digest, _) = await store.PutFolderAsync("probe", source, cancellationToken);
+            await store.MaterializeAsync(digest, Path.Join(scratch, "out"), cancellationToken);
+            var whole = (await store.VerifyAsync(digest, cancellationToken)).Count == 0 && await File.ReadAllTextAsync(Path.Join(scratch, "out", "probe.txt"), cancellationToken) == "probe";
+            return whole ? new Check("store", Ok, "write, link, read and verify", null) : new Check("store", Fail, "what was written is not what is read", "another disk");
+        }
+        finally
+        {
+            Directory.Delete(scratch, recursive: true);
+        }
+    }
+
+    private static Check Disk(string folder)
+    {
+        var existing = folder;
+        while (!Directory.Exists(existing))
+        {
+            existing = Path.GetDirectoryName(existing)!;
+        }
+
+        var free = new DriveInfo(existing).AvailableFreeSpace;
+        return free >= MinimumFreeBytes
+            ? new Check("free disk", Ok, Figures.Bytes(free), null)
+            : new Check("free disk", Warn, Figures.Bytes(free), $"free at least {Figures.Bytes(MinimumFreeBytes)}");
+    }
+
+    private static async Task<Check> TryAsync(string name, string remedy, Func<Task<Check>> probe)
     {
         try
         {
-            return new Check(name, "ok", probe(), null);
+            return await probe();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or DllNotFoundException or InvalidOperationException or TypeInitializationException)
+        catch (Exception e) when (e is not OperationCanceledException)
         {
-            return new Check(name, "fail", e.Message, remedy);
+            return new Check(name, Fail, e.Message.ReplaceLineEndings(" "), remedy);
         }
     }
 

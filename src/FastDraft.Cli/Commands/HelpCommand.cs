@@ -1,31 +1,39 @@
 using System.CommandLine;
+using FastDraft.Core.Stages;
 
 namespace FastDraft.Cli.Commands;
 
 /// <summary><c>fastdraft help exit-codes</c></summary>
 internal static class HelpCommand
 {
-    private const string ExitCodes = """
-          0  ok
-          1  the run failed
-          2  the plan has changes (plan --detailed-exitcode)
-         64  wrong usage, setting or workflow
-         65  bad data
-         69  server unreachable
-         70  a fault of this program
-         74  disk or file operation
-         75  temporary; try again
-         77  denied
-        130  interrupted
-        143  cancelled
-        """;
+    private static readonly (int Code, string Meaning)[] ExitCodes =
+    [
+        (ExitCode.Ok, "ok"),
+        (ExitCode.RunFailed, "the run failed; doctor: a check failed"),
+        (ExitCode.PlanHasChanges, "the plan has changes (plan --detailed-exitcode)"),
+        (ExitCode.Config, "wrong usage, setting or workflow"),
+        (ExitCode.Data, "bad data"),
+        (ExitCode.Unavailable, "server unreachable"),
+        (ExitCode.Bug, "a fault of this program"),
+        (ExitCode.Io, "disk or file operation"),
+        (ExitCode.Temporary, "temporary; try again"),
+        (ExitCode.Denied, "denied"),
+        (ExitCode.Interrupted, "interrupted; the run can go on"),
+        (ExitCode.Cancelled, "cancelled"),
+    ];
 
     public static Command Build()
     {
         var topic = new Argument<string>("topic") { Description = "exit-codes" };
         topic.AcceptOnlyFromAmong("exit-codes");
         var command = new Command("help", "Longer explanations") { topic };
-        command.SetAction(_ => Console.Out.WriteLine(ExitCodes));
+        command.SetAction(_ =>
+        {
+            foreach (var (code, meaning) in ExitCodes)
+            {
+                Console.Out.WriteLine($"{code,5}  {meaning}");
+            }
+        });
         return command;
     }
 }

@@ -57,7 +57,8 @@ internal static class RunsCommand
             Output.WriteTable([["STAGE", "STATE", "BECAUSE"], .. reasons.Select(r => new[]
             {
                 r.ActivityId, StateMark.Of(r.State).Word,
-                r.CachedFromRunId is { } from ? $"same inputs and settings as in run {Figures.Short(from)}" : r.Reasons.Count > 0 ? string.Join("; ", r.Reasons) : "-",
+                r.CachedFromRunId is { } from ? $"same inputs and settings as in run {Figures.Short(from)}" : r.Reasons.Count > 0 ? string.Join("; ", r.Reasons)
+                    : r.State is StageRunState.Pending or StageRunState.Cancelled or StageRunState.Skipped ? "it did not run" : "nothing changed: reuse was switched off, or the earlier outputs are gone",
             })]);
         });
         Add("logs", "What a stage wrote", [run, stage, attempt, follow], (store, parsed, token) =>
