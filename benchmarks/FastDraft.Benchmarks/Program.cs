@@ -10,10 +10,16 @@ if (args is ["train", ..])
     return FastDraft.Benchmarks.TrainingThroughput.Run(args[1..]);
 }
 
+if (args is ["generate", var target, ..])
+{
+    return FastDraft.Benchmarks.GenerationThroughput.Run(target, args[2..]);
+}
+
 if (args is not ["decode", var folder, .. var rest])
 {
     Console.Error.WriteLine("usage: FastDraft.Benchmarks train [vocabulary=8192] [hidden=128] [layers=2] [rows=16] [length=256] [steps=10] [maxLogits] [cpu|cuda]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks decode <model folder> [tokens=128] [runs=5] [threads=2] [engine=cpu|torch]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks generate <model folder> [rows=1024] [tokens=224] [prompt=32]");
     return 64;
 }
 

@@ -24,7 +24,7 @@ internal static class DraftTraining
         device.type == DeviceType.CUDA ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
 
     /// <summary>A GPU wants few large products, a CPU what stays near its caches.</summary>
-    public static long MaxLogits(StageContext context) => context.Text("accelerator") is "cuda" ? 1L << 28 : ChunkedCrossEntropy.DefaultMaxLogits;
+    public static long MaxLogits(StageContext context) => context.Text("accelerator") is "cuda" ? 1L << 29 : ChunkedCrossEntropy.DefaultMaxLogits;
 
     public static TrainedModel Trained(Decoder decoder)
     {

@@ -45,10 +45,17 @@ internal static class TensorStages
     public static Decoder LoadDecoder(string folder, torch.Device device, torch.ScalarType dtype = torch.ScalarType.Float32) =>
         Reading(() => Decoder.Load(folder, device, dtype));
 
-    /// <summary>A model for generation: managed vector code on cpu, libtorch on cuda; float32 either way.</summary>
-    public static ICausalModel LoadForDecoding(StageContext context, string folder) => context.Text("accelerator") is "cuda"
-        ? new TorchCausalModel(LoadDecoder(folder, Device(context)))
+    /// <summary>A model for decoding: managed vector code on cpu, libtorch on cuda; computes in float32 unless cuda is given another type.</summary>
+    public static ICausalModel LoadForDecoding(StageContext context, string folder, torch.ScalarType cudaType = torch.ScalarType.Float32) => context.Text("accelerator") is "cuda"
+        ? new TorchCausalModel(LoadDecoder(folder, Device(context), cudaType))
         : Reading(() => CpuCausalModel.Load(folder));
+
+    /// <summary>bfloat16 where a model's weights are stored in 16 bits, else float32: what a large model is to be held in on a GPU.</summary>
+    public static torch.ScalarType StoredType(string folder) => Reading(() =>
+    {
+        using var weights = SafetensorsFolder.Open(folder);
+        return weights.Tensors.Values.All(t => t.Dtype is "BF16" or "F16") ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
+    });
 
     /// <exception cref="StageFailureException">The folder has no usable tokenizer.json.</exception>
     public static HuggingFaceTokenizer LoadTokenizer(string folder)

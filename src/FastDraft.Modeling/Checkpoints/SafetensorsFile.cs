@@ -13,7 +13,12 @@ public interface ISafetensors : IDisposable
 {
     IReadOnlyDictionary<string, SafetensorsEntry> Tensors { get; }
 
+    /// <summary>The whole tensor.</summary>
+    /// <exception cref="CheckpointException">No such tensor, or one of more than 2 GiB.</exception>
     ReadOnlySpan<byte> Bytes(string name);
+
+    /// <summary>Bytes [start, start + length) of a tensor of any size.</summary>
+    ReadOnlySpan<byte> Bytes(string name, long start, int length);
 }
 
 /// <summary>
@@ -79,8 +84,18 @@ public sealed unsafe class SafetensorsFile : ISafetensors
 
     public ReadOnlySpan<byte> Bytes(string name)
     {
-        var entry = _tensors.GetValueOrDefault(name) ?? throw new CheckpointException($"The weights have no tensor '{name}'.");
-        return new ReadOnlySpan<byte>(_base + entry.Offset, checked((int)entry.LengthBytes));
+        var length = Entry(name).LengthBytes;
+        return length <= int.MaxValue
+            ? Bytes(name, 0, (int)length)
+            : throw new CheckpointException($"Tensor '{name}' has {length} bytes: it is read in parts only.");
+    }
+
+    public ReadOnlySpan<byte> Bytes(string name, long start, int length)
+    {
+        var entry = Entry(name);
+        ArgumentOutOfRangeException.ThrowIfNegative(start);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(start + length, entry.LengthBytes, nameof(start));
+        return new ReadOnlySpan<byte>(_base + entry.Offset + start, length);
     }
 
     public void Dispose()
@@ -89,6 +104,8 @@ public sealed unsafe class SafetensorsFile : ISafetensors
         _view.Dispose();
         _map.Dispose();
     }
+
+    private SafetensorsEntry Entry(string name) => _tensors.GetValueOrDefault(name) ?? throw new CheckpointException($"The weights have no tensor '{name}'.");
 
     private static Dictionary<string, SafetensorsEntry> ReadHeader(string path, byte* address, long length)
     {

@@ -66,10 +66,13 @@ public sealed class SafetensorsFolder : ISafetensors
             : new CheckpointException($"'{folder}' has only '{pickle}': pickled weights can run code when read and are refused.", "convert the weights to safetensors where you trust them");
     }
 
-    public ReadOnlySpan<byte> Bytes(string name) =>
-        (_owners.GetValueOrDefault(name) ?? throw new CheckpointException($"The weights have no tensor '{name}'.")).Bytes(name);
+    public ReadOnlySpan<byte> Bytes(string name) => Owner(name).Bytes(name);
+
+    public ReadOnlySpan<byte> Bytes(string name, long start, int length) => Owner(name).Bytes(name, start, length);
 
     public void Dispose() => _files.ForEach(f => f.Dispose());
+
+    private SafetensorsFile Owner(string name) => _owners.GetValueOrDefault(name) ?? throw new CheckpointException($"The weights have no tensor '{name}'.");
 
     private static SortedSet<string> Shards(string index)
     {

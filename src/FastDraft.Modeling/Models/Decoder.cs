@@ -1,6 +1,7 @@
 // Shapes: B batch, T positions, D hidden, V vocabulary, H heads, K key-value heads, S head size, F intermediate.
 using System.Runtime.InteropServices;
 using FastDraft.Modeling.Checkpoints;
+using FastDraft.Modeling.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 using Parameter = TorchSharp.Modules.Parameter;
@@ -73,10 +74,7 @@ public sealed class Decoder : IDisposable
                     throw new CheckpointException($"'{folder}': tensor '{name}' has shape [{string.Join(", ", entry.Shape)}], config.json calls for [{string.Join(", ", parameter.shape)}].");
                 }
 
-                var values = new float[parameter.NumberOfElements];
-                weights.ReadFloat32(name, values);
-                using var source = tensor(values, parameter.shape);
-                parameter.copy_(source);
+                Fill(parameter, weights, entry);
             }
 
             return decoder;
@@ -130,22 +128,23 @@ public sealed class Decoder : IDisposable
     }
 
     /// <summary>
-    /// ids [B, T] (int64) to hidden states [B, T, D] after the final norm; causal, positions 0..T-1. Matrix products run in
-    /// <paramref name="compute"/> (bfloat16 on CUDA), norms and rotary positions in float32.
+    /// ids [B, T] (int64) to hidden states [B, T, D] after the final norm; causal, positions 0..T-1. Everything runs in
+    /// <paramref name="compute"/> (bfloat16 on CUDA); norms and softmax sum in float32.
     /// </summary>
     public Tensor ForwardHidden(Tensor ids_BT, ScalarType compute = ScalarType.Float32)
     {
         using var scope = NewDisposeScope();
         var length = ids_BT.shape[1];
-        var cos = _cos.narrow(0, 0, length);
-        var sin = _sin.narrow(0, 0, length);
-        var hidden_BTD = Embedding.index_select(0, ids_BT.flatten()).view(ids_BT.shape[0], length, Config.HiddenSize).to_type(compute);
+        var half = Config.HeadSize / 2;
+        var cos = _cos.narrow(0, 0, length).narrow(1, 0, half).to_type(compute);
+        var sin = _sin.narrow(0, 0, length).narrow(1, 0, half).to_type(compute);
+        var hidden_BTD = ScriptedOperations.Embedding(Embedding, ids_BT).to_type(compute);
         foreach (var layer in Layers)
         {
             hidden_BTD = hidden_BTD + Attend(layer, RmsNorm(hidden_BTD, layer.InputNorm), cos, sin);
             var normed = RmsNorm(hidden_BTD, layer.PostNorm);
-            var gate = nn.functional.silu(nn.functional.linear(normed, Cast(layer.Gate, compute)));
-            hidden_BTD = hidden_BTD + nn.functional.linear(gate * nn.functional.linear(normed, Cast(layer.Up, compute)), Cast(layer.Down, compute));
+            var gated = ScriptedOperations.Gate(nn.functional.linear(normed, Cast(layer.Gate, compute)), nn.functional.linear(normed, Cast(layer.Up, compute)));
+            hidden_BTD = hidden_BTD + nn.functional.linear(gated, Cast(layer.Down, compute));
         }
 
         return RmsNorm(hidden_BTD, FinalNorm).MoveToOuterDisposeScope();
@@ -162,18 +161,28 @@ public sealed class Decoder : IDisposable
         _sin.Dispose();
     }
 
-    internal Tensor RmsNorm(Tensor x, Tensor weight)
-    {
-        var wide = x.to_type(ScalarType.Float32);
-        return (wide * (wide.square().mean([-1], keepdim: true) + Config.RmsNormEpsilon).rsqrt() * weight).to_type(x.dtype);
-    }
+    internal Tensor RmsNorm(Tensor x, Tensor weight) => ScriptedOperations.RmsNorm(x, weight, Config.RmsNormEpsilon);
 
-    /// <summary>x [B, heads, T, S]; cos and sin [T, S].</summary>
-    internal static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
+    /// <summary>Copies a tensor part by part, so that beside the mapped file and the parameter only one part exists.</summary>
+    private static void Fill(Parameter parameter, SafetensorsFolder weights, SafetensorsEntry entry)
     {
-        var half = x.shape[3] / 2;
-        var rotated = cat([x.narrow(3, half, half).neg(), x.narrow(3, 0, half)], 3);
-        return ((x * cos) + (rotated * sin)).to_type(x.dtype);
+        const int PartElements = 1 << 24;
+        var (dtype, width) = entry.Dtype switch
+        {
+            "F32" => (ScalarType.Float32, 4),
+            "F16" => (ScalarType.Float16, 2),
+            "BF16" => (ScalarType.BFloat16, 2),
+            _ => throw new CheckpointException($"Tensor '{entry.Name}' has dtype {entry.Dtype}; weights must be F32, F16 or BF16."),
+        };
+        using var flat = parameter.view(-1);
+        for (long start = 0; start < flat.shape[0]; start += PartElements)
+        {
+            var count = (int)Math.Min(PartElements, flat.shape[0] - start);
+            using var part = empty(count, dtype);
+            weights.Bytes(entry.Name, start * width, count * width).CopyTo(part.bytes);
+            using var slot = flat.narrow(0, start, count);
+            slot.copy_(part);
+        }
     }
 
     private static Tensor Cast(Tensor weight, ScalarType compute) => weight.dtype == compute ? weight : weight.to_type(compute);
@@ -184,8 +193,8 @@ public sealed class Decoder : IDisposable
         Tensor Heads(Tensor weight, int count) =>
             nn.functional.linear(x_BTD, Cast(weight, x_BTD.dtype)).view(batch, length, count, Config.HeadSize).transpose(1, 2);
 
-        var query = Rotate(Heads(layer.Query, Config.NumHeads), cos, sin);
-        var key = Rotate(Heads(layer.Key, Config.NumKeyValueHeads), cos, sin);
+        var query = ScriptedOperations.Rotate(Heads(layer.Query, Config.NumHeads), cos, sin);
+        var key = ScriptedOperations.Rotate(Heads(layer.Key, Config.NumKeyValueHeads), cos, sin);
         var value = Heads(layer.Value, Config.NumKeyValueHeads);
         var groups = Config.NumHeads / Config.NumKeyValueHeads;
         if (groups > 1)
@@ -228,13 +237,13 @@ public sealed class Decoder : IDisposable
         var half = config.HeadSize / 2;
         var cos = new float[(long)config.MaxPositions * config.HeadSize];
         var sin = new float[cos.Length];
+        float[] frequencies = [.. Enumerable.Range(0, half).Select(i => (float)(1.0 / Math.Pow(config.RopeTheta, 2.0 * i / config.HeadSize)))];
         for (var position = 0; position < config.MaxPositions; position++)
         {
             for (var i = 0; i < half; i++)
             {
                 // float32 like the reference implementation: the angle itself is rounded before cos and sin.
-                var frequency = (float)(1.0 / Math.Pow(config.RopeTheta, 2.0 * i / config.HeadSize));
-                var angle = position * frequency;
+                var angle = position * frequencies[i];
                 var at = (position * config.HeadSize) + i;
                 cos[at] = cos[at + half] = MathF.Cos(angle);
                 sin[at] = sin[at + half] = MathF.Sin(angle);

@@ -38,3 +38,14 @@ public interface ICausalSession : IDisposable
     /// <summary>Truncates the cache to its first <paramref name="length"/> positions. O(1).</summary>
     void Rollback(int length);
 }
+
+/// <summary>A session that draws tokens where its logits are, so that a batch sends a few numbers over the bus and not batch x vocabulary.</summary>
+public interface IDrawingSession : ICausalSession
+{
+    /// <summary>
+    /// Feeds tokens (batch x count, row-major) and writes for each sequence the token at quantile <paramref name="uniforms"/> of the softmax of its last
+    /// logits over <paramref name="temperatures"/>; at temperature 0 the most likely one, of equal ones the lowest id.
+    /// </summary>
+    /// <exception cref="ArgumentException">The tokens exceed the capacity, or an id lies outside the vocabulary.</exception>
+    void Draw(ReadOnlySpan<int> tokens, ReadOnlySpan<double> temperatures, ReadOnlySpan<double> uniforms, Span<int> drawn);
+}

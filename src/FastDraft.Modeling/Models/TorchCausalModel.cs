@@ -1,4 +1,5 @@
 // Shapes: B batch, T positions fed, C positions cached after the call, D hidden, V vocabulary, H heads, K key-value heads, S head size.
+using FastDraft.Modeling.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -73,7 +74,7 @@ public sealed class TorchCausalModel : ICausalModel
 }
 
 /// <summary>A key-value cache of fixed capacity [B, K, capacity, S] per layer, written in place; rollback only moves the length.</summary>
-public sealed class TorchCausalSession : ICausalSession
+public sealed class TorchCausalSession : IDrawingSession
 {
     private readonly TorchCausalModel _model;
     private readonly int _batch;
@@ -96,32 +97,32 @@ public sealed class TorchCausalSession : ICausalSession
 
     public void Forward(ReadOnlySpan<int> tokens, Span<float> logits, int numLogitRows)
     {
-        var count = tokens.Length / _batch;
-        if (count == 0 || count * _batch != tokens.Length || Length + count > Capacity || numLogitRows > count)
-        {
-            throw new ArgumentException($"{tokens.Length} tokens for {_batch} sequences, {Length} of {Capacity} positions used, {numLogitRows} logit rows wanted.", nameof(tokens));
-        }
-
         if (logits.Length != _batch * numLogitRows * _model.VocabularySize)
         {
             throw new ArgumentException($"Logits hold {logits.Length} values, {_batch} x {numLogitRows} x {_model.VocabularySize} are written.", nameof(logits));
         }
 
-        var ids = new long[tokens.Length];
-        for (var i = 0; i < ids.Length; i++)
-        {
-            ids[i] = (uint)tokens[i] < (uint)_model.VocabularySize
-                ? tokens[i]
-                : throw new ArgumentException($"Token id {tokens[i]} lies outside the vocabulary of {_model.VocabularySize}.", nameof(tokens));
-        }
-
         using var scope = NewDisposeScope();
-        using var ids_BT = tensor(ids, [_batch, count], device: _model.Decoder.Device);
-        var logits_BTV = ForwardTensor(ids_BT, numLogitRows);
+        var logits_BTV = ForwardTensor(Ids(tokens, numLogitRows), numLogitRows);
         if (numLogitRows > 0)
         {
             logits_BTV.to_type(ScalarType.Float32).cpu().contiguous().data<float>().CopyTo(logits);
         }
+    }
+
+    public void Draw(ReadOnlySpan<int> tokens, ReadOnlySpan<double> temperatures, ReadOnlySpan<double> uniforms, Span<int> drawn)
+    {
+        using var _ = inference_mode();
+        using var scope = NewDisposeScope();
+        var device = _model.Decoder.Device;
+        var logits_BV = ForwardTensor(Ids(tokens, 1)).squeeze(1).to_type(ScalarType.Float32);
+        var temperature_B1 = tensor(temperatures.ToArray(), [_batch, 1], ScalarType.Float32, device);
+        var uniform_B1 = tensor(uniforms.ToArray(), [_batch, 1], device: device);
+        var isGreedy_B1 = temperature_B1.eq(0);
+        var cumulative_BV = logits_BV.div(temperature_B1.masked_fill(isGreedy_B1, 1)).softmax(1).cumsum(1, ScalarType.Float64);
+        var sampled_B1 = searchsorted(cumulative_BV, uniform_B1 * cumulative_BV.narrow(1, _model.VocabularySize - 1, 1), out_int32: false, right: true).clamp_max_(_model.VocabularySize - 1);
+        var tokens_B1 = where(isGreedy_B1, logits_BV.argmax(1, keepdim: true), sampled_B1);
+        tokens_B1.flatten().to_type(ScalarType.Int32).cpu().data<int>().CopyTo(drawn);
     }
 
     /// <summary>ids [B, T] (int64) to the logits of the last <paramref name="numLogitRows"/> positions, [B, rows, V], on the model's device.</summary>
@@ -174,6 +175,25 @@ public sealed class TorchCausalSession : ICausalSession
         }
     }
 
+    private Tensor Ids(ReadOnlySpan<int> tokens, int numLogitRows)
+    {
+        var count = tokens.Length / _batch;
+        if (count == 0 || count * _batch != tokens.Length || Length + count > Capacity || numLogitRows > count)
+        {
+            throw new ArgumentException($"{tokens.Length} tokens for {_batch} sequences, {Length} of {Capacity} positions used, {numLogitRows} logit rows wanted.", nameof(tokens));
+        }
+
+        var ids = new long[tokens.Length];
+        for (var i = 0; i < ids.Length; i++)
+        {
+            ids[i] = (uint)tokens[i] < (uint)_model.VocabularySize
+                ? tokens[i]
+                : throw new ArgumentException($"Token id {tokens[i]} lies outside the vocabulary of {_model.VocabularySize}.", nameof(tokens));
+        }
+
+        return tensor(ids, [_batch, count], device: _model.Decoder.Device);
+    }
+
     /// <summary>The decoder's norm; in float32 with the fewest operations.</summary>
     private Tensor Normalize(Tensor x, Tensor weight) => x.dtype == ScalarType.Float32 && weight.dtype == ScalarType.Float32
         ? x.square().mean([-1], keepdim: true).add_(_model.Config.RmsNormEpsilon).rsqrt_().mul(x).mul_(weight)
@@ -182,12 +202,12 @@ public sealed class TorchCausalSession : ICausalSession
     /// <summary>The decoder's rotary positions; in float32 half of each head is written at a time, without a concatenation of the input.</summary>
     private static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
     {
+        var half = x.shape[3] / 2;
         if (x.dtype != ScalarType.Float32)
         {
-            return Decoder.Rotate(x, cos, sin);
+            return ScriptedOperations.Rotate(x, cos.narrow(2, 0, half).to_type(x.dtype), sin.narrow(2, 0, half).to_type(x.dtype));
         }
 
-        var half = x.shape[3] / 2;
         var (first, second) = (x.narrow(3, 0, half), x.narrow(3, half, half));
         var halfSin = sin.narrow(2, 0, half);
         var rotated = x * cos;

@@ -7,12 +7,15 @@ namespace FastDraft.Modeling.Training;
 
 /// <summary>
 /// Cross-entropy through a tied or untied head without ever holding [N, V] logits. The gradient with respect to logits is written out
-/// (softmax minus one-hot), so each chunk costs three matrix products and one pass over its logits.
+/// (softmax minus one-hot), so each chunk costs three matrix products, a softmax and a sum over its logits.
 /// </summary>
 public static class ChunkedCrossEntropy
 {
     /// <summary>Logits of at most this many elements exist at a time (16 MiB of float32): near the caches of a CPU.</summary>
     public const long DefaultMaxLogits = 1L << 22;
+
+    /// <summary>A label's probability counts as at least this (the smallest normal float32), so that a token costs at most 87.3 nats and never infinity.</summary>
+    private const double SmallestLikelihood = 1.17549435e-38;
 
     /// <summary>
     /// Loss summed over labelled rows times <paramref name="scale"/>, as a scalar tensor; returns also d loss / d hidden, and adds
@@ -33,16 +36,18 @@ public static class ChunkedCrossEntropy
             var length = Math.Min(chunk, n - start);
             var h_CD = hidden.narrow(0, start, length);
             var labels_C1 = labels_N.narrow(0, start, length).unsqueeze(1);
-            var weight_C1 = labels_C1.ge(0).to(ScalarType.Float32).mul_(scale);
+            var mask_C1 = labels_C1.ge(0).to(hidden.dtype);
             var index_C1 = labels_C1.clamp_min(0);
-            var logits_CV = matmul(h_CD, head_VD.t());
-            var logProbabilities_CV = nn.functional.log_softmax(logits_CV.to(ScalarType.Float32), 1);
-            loss.sub_(logProbabilities_CV.gather(1, index_C1).mul_(weight_C1).sum());
-            var slope_CV = logProbabilities_CV.exp_().mul_(weight_C1);
-            slope_CV.scatter_add_(1, index_C1, weight_C1.neg());
-            var narrow_CV = slope_CV.to(hidden.dtype);
-            gradient_ND.narrow(0, start, length).copy_(matmul(narrow_CV, head_VD));
-            headGradient_VD.addmm_(narrow_CV.t(), h_CD, 1, 1);
+
+            // The slope of a row is its probabilities with the label's lowered by 1. That one entry is written as minus the sum of the others: near
+            // certainty 1 - p would lose all its bits in bfloat16. The mask goes into the narrow side of each product, not into the wide one.
+            var slope_CV = matmul(h_CD, head_VD.t()).softmax(1);
+            var likelihood_C1 = slope_CV.gather(1, index_C1).to(ScalarType.Float32).clamp_min_(SmallestLikelihood);
+            loss.sub_(likelihood_C1.log_().mul_(mask_C1).sum().mul_(scale));
+            slope_CV.scatter_(1, index_C1, zeros_like(mask_C1));
+            slope_CV.scatter_(1, index_C1, slope_CV.sum(1, keepdim: true, type: ScalarType.Float32).neg_().to(slope_CV.dtype));
+            gradient_ND.narrow(0, start, length).copy_(matmul(slope_CV, head_VD).mul_(mask_C1).mul_(scale));
+            headGradient_VD.addmm_(slope_CV.t(), h_CD * mask_C1, 1, (float)scale);
         }
 
         return (loss.MoveToOuterDisposeScope(), gradient_ND.MoveToOuterDisposeScope());

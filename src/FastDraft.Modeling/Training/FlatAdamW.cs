@@ -1,3 +1,4 @@
+using FastDraft.Modeling.Native;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -12,6 +13,7 @@ public sealed class FlatAdamW : IDisposable
 {
     private readonly List<(Parameter Parameter, Tensor Master)> _views = [];
     private readonly long _numDecayed;
+    private readonly Tensor _step;
 
     public FlatAdamW(IReadOnlyList<(string Name, Parameter Parameter)> parameters, double beta1 = 0.9, double beta2 = 0.95, double weightDecay = 0.1, double epsilon = 1e-8)
     {
@@ -25,6 +27,7 @@ public sealed class FlatAdamW : IDisposable
         Moment1 = zeros_like(Master);
         Moment2 = zeros_like(Master);
         Gradient = zeros_like(Master);
+        _step = zeros([], ScalarType.Float32, device);
         var offset = 0L;
         foreach (var parameter in ordered)
         {
@@ -52,16 +55,11 @@ public sealed class FlatAdamW : IDisposable
 
     public Tensor Gradient { get; }
 
-    public void ZeroGradients()
-    {
-        foreach (var (parameter, _) in _views)
-        {
-            parameter.grad?.zero_();
-        }
-    }
-
-    /// <summary>Copies the parameters' gradients into <see cref="Gradient"/> and returns their L2 norm.</summary>
-    public double GatherGradients()
+    /// <summary>
+    /// Moves the parameters' gradients into <see cref="Gradient"/>, to which they are added unless they are the first of a step. The sum is
+    /// float32 however many micro batches there are; the parameters are left without gradients.
+    /// </summary>
+    public void TakeGradients(bool first)
     {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
@@ -70,35 +68,51 @@ public sealed class FlatAdamW : IDisposable
         {
             var slot = Gradient.narrow(0, offset, parameter.numel());
             offset += parameter.numel();
-            if (parameter.grad is { } gradient)
+            if (parameter.grad is not { } gradient)
+            {
+                slot.mul_(first ? 0 : 1);
+                continue;
+            }
+
+            if (first)
             {
                 slot.copy_(gradient.reshape(-1));
             }
             else
             {
-                slot.zero_();
+                slot.add_(gradient.reshape(-1));
             }
-        }
 
-        return Gradient.norm().item<float>();
+            parameter.grad = null;
+        }
     }
 
-    /// <summary>One update from <see cref="Gradient"/>, clipped to <paramref name="maxNorm"/>; <paramref name="step"/> counts from 1.</summary>
-    public void Step(long step, double learningRate, double norm, double maxNorm)
+    /// <summary>
+    /// One update from <see cref="Gradient"/>, clipped to <paramref name="maxNorm"/>; <paramref name="step"/> counts from 1. Nothing changes when
+    /// the loss or the gradient's L2 norm is not finite. Both are decided on the device: they are read only once all its work is queued.
+    /// </summary>
+    public (double Loss, double Norm) Step(long step, double learningRate, Tensor loss, double maxNorm)
     {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        if (norm > maxNorm)
-        {
-            Gradient.mul_(maxNorm / norm);
-        }
-
-        Moment1.mul_(Beta1).add_(Gradient, 1 - Beta1);
-        Moment2.mul_(Beta2).addcmul_(Gradient, Gradient, 1 - Beta2);
-        var denominator = Moment2.div(1 - Math.Pow(Beta2, step)).sqrt_().add_(Epsilon);
-        Master.narrow(0, 0, _numDecayed).mul_(1 - (learningRate * WeightDecay));
-        Master.addcdiv_(Moment1, denominator, -learningRate / (1 - Math.Pow(Beta1, step)));
+        var norm = Gradient.norm();
+        var scale = norm.div(maxNorm).clamp_min_(1);
+        var skip = norm.add(loss.sum()).isfinite().logical_not().to(ScalarType.Float32);
+        _step.fill_(step);
+        Update(0, _numDecayed, WeightDecay);
+        Update(_numDecayed, Master.numel() - _numDecayed, 0);
         WriteParameters();
+        var read = stack([loss.sum(), norm]).cpu().data<float>();
+        return (read[0], read[1]);
+
+        void Update(long start, long length, double decay)
+        {
+            Tensor Part(Tensor flat) => flat.narrow(0, start, length);
+            if (length > 0)
+            {
+                ScriptedOperations.AdamW(Part(Master), Part(Gradient), Part(Moment1), Part(Moment2), _step, scale, skip, learningRate, Beta1, Beta2, decay, Epsilon);
+            }
+        }
     }
 
     /// <summary>Copies the master weights into the parameters.</summary>
@@ -122,5 +136,6 @@ public sealed class FlatAdamW : IDisposable
         Moment1.Dispose();
         Moment2.Dispose();
         Gradient.Dispose();
+        _step.Dispose();
     }
 }

@@ -66,21 +66,20 @@ public sealed class Trainer : IDisposable
         var labels = new long[ids.Length];
         _batches.Fill(NextStep * _options.BatchSize, _options.BatchSize, length, ids, labels);
         var scale = 1.0 / Math.Max(1, labels.Count(l => l >= 0));
-        _optimizer.ZeroGradients();
-        var loss = 0.0;
+        var losses = zeros(1, ScalarType.Float32, _device);
         for (var micro = 0; micro < _options.AccumulationSteps; micro++)
         {
-            loss += Accumulate(ids.AsSpan(micro * rows * length, rows * length), labels.AsSpan(micro * rows * length, rows * length), rows, scale);
+            losses.add_(Accumulate(ids.AsSpan(micro * rows * length, rows * length), labels.AsSpan(micro * rows * length, rows * length), rows, scale));
+            _optimizer.TakeGradients(first: micro == 0);
         }
 
-        var norm = _optimizer.GatherGradients();
+        var learningRate = _options.LearningRateAt(NextStep);
+        var (loss, norm) = _optimizer.Step(NextStep + 1, learningRate, losses, _options.MaxGradientNorm);
         if (!double.IsFinite(loss) || !double.IsFinite(norm))
         {
             throw new TrainingDivergedException(NextStep, loss, norm);
         }
 
-        var learningRate = _options.LearningRateAt(NextStep);
-        _optimizer.Step(NextStep + 1, learningRate, norm, _options.MaxGradientNorm);
         NextStep++;
         return new TrainingStep(NextStep, loss, learningRate, norm, ids.Length / _time.GetElapsedTime(began).TotalSeconds);
     }
@@ -161,7 +160,8 @@ public sealed class Trainer : IDisposable
     private List<(string Name, Tensor Values)> StateTensors() =>
         [("weights", _optimizer.Master), ("moment1", _optimizer.Moment1), ("moment2", _optimizer.Moment2), ("best", Best())];
 
-    private double Accumulate(ReadOnlySpan<long> ids, ReadOnlySpan<long> labels, int rows, double scale)
+    /// <summary>Forward and backward of one micro batch; its loss stays on the device.</summary>
+    private Tensor Accumulate(ReadOnlySpan<long> ids, ReadOnlySpan<long> labels, int rows, double scale)
     {
         using var scope = NewDisposeScope();
         var ids_BT = tensor(ids.ToArray(), [rows, _options.SequenceLength], device: _device);
@@ -170,17 +170,10 @@ public sealed class Trainer : IDisposable
         var hidden_ND = hidden_BTD.view(-1, hidden_BTD.shape[2]);
         var headGradient = zeros_like(_model.Head);
         var (loss, gradient_ND) = ChunkedCrossEntropy.Backward(hidden_ND, _model.Head, labels_N, scale, headGradient, _options.MaxLogits);
-        hidden_ND.backward([gradient_ND]);
-        using var noGrad = no_grad();
-        if (_model.Head.grad is { } existing)
-        {
-            existing.add_(headGradient);
-        }
-        else
-        {
-            _model.Head.grad = headGradient;
-        }
 
-        return loss.item<float>();
+        // Set before the backward pass, which adds the embedding's part where the head is tied to it.
+        _model.Head.grad = headGradient;
+        hidden_ND.backward([gradient_ND]);
+        return loss.MoveToOuterDisposeScope();
     }
 }

@@ -39,7 +39,8 @@ public sealed class FinetuneDraftStage : IStage
     {
         var device = TensorStages.Device(context);
         using var draft = TensorStages.LoadDecoder(context.Input("draft"), device, DraftTraining.ComputeType(device));
-        using var target = TensorStages.LoadDecoder(context.RequiredText("target"), device);
+        var targetFolder = context.RequiredText("target");
+        using var target = TensorStages.LoadDecoder(targetFolder, device, device.type == DeviceType.CUDA ? TensorStages.StoredType(targetFolder) : ScalarType.Float32);
         if (draft.Config.VocabularySize != target.Config.VocabularySize)
         {
             throw new StageFailureException(FailureKind.Data, $"The draft has a vocabulary of {draft.Config.VocabularySize}, the target of {target.Config.VocabularySize}.", "a draft made for this target");

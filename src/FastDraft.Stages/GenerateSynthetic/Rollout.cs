@@ -12,6 +12,8 @@ public sealed record RolloutText(int[] Ids, bool Ended);
 /// <summary>Lockstep generation of prompts of one length (methods.md 3.3).</summary>
 public static class Rollout
 {
+    private delegate void Draws(ReadOnlySpan<int> tokens, ReadOnlySpan<double> temperatures, ReadOnlySpan<double> uniforms, Span<int> drawn);
+
     /// <summary>
     /// Generates until every row ended or has <paramref name="maxNewTokens"/> tokens, or the context is full. A finished row is fed its
     /// last token and ignored.
@@ -35,26 +37,30 @@ public static class Rollout
         var rows = prompts.Select(_ => new List<int>(limit)).ToArray();
         var ended = new bool[rows.Length];
         var seeds = prompts.Select(p => CounterRandom.Derive(seed, (ulong)p.RowNumber)).ToArray();
-        var logits = new float[rows.Length * model.VocabularySize];
-        var law = new double[model.VocabularySize];
+        var temperatures = prompts.Select(p => p.Temperature).ToArray();
+        var uniforms = new double[rows.Length];
+        var drawn = new int[rows.Length];
         var fed = prompts.SelectMany(p => p.Ids).ToArray();
         using var session = model.StartSession(rows.Length, length + limit);
+        var draw = session is IDrawingSession own ? own.Draw : DrawOnHost(session, model.VocabularySize);
         for (var step = 0; step < limit && !Array.TrueForAll(ended, e => e); step++)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            session.Forward(fed, logits, 1);
+            for (var row = 0; row < rows.Length; row++)
+            {
+                uniforms[row] = CounterRandom.NextUniform(seeds[row], length + step, RandomPurpose.TargetDraw);
+            }
+
+            draw(fed, temperatures, uniforms, drawn);
             fed = step == 0 ? new int[rows.Length] : fed;
             for (var row = 0; row < rows.Length; row++)
             {
-                if (ended[row])
+                if (!ended[row])
                 {
-                    continue;
+                    rows[row].Add(drawn[row]);
+                    fed[row] = drawn[row];
+                    ended[row] = eosTokenIds.Contains(drawn[row]);
                 }
-
-                var token = Next(logits.AsSpan(row * law.Length, law.Length), law, prompts[row].Temperature, seeds[row], length + step);
-                rows[row].Add(token);
-                fed[row] = token;
-                ended[row] = eosTokenIds.Contains(token);
             }
         }
 
@@ -82,14 +88,26 @@ public static class Rollout
         return (double)repeated / (ids.Length - Order + 1);
     }
 
-    private static int Next(ReadOnlySpan<float> logits, double[] law, double temperature, ulong seed, int position)
+    private static Draws DrawOnHost(ICausalSession session, int vocabularySize)
     {
-        if (temperature == 0)
+        var law = new double[vocabularySize];
+        float[] logits = [];
+        return (tokens, temperatures, uniforms, drawn) =>
         {
-            return Sampling.ArgMax(logits);
-        }
+            logits = logits.Length == 0 ? new float[drawn.Length * vocabularySize] : logits;
+            session.Forward(tokens, logits, 1);
+            for (var row = 0; row < drawn.Length; row++)
+            {
+                var own = logits.AsSpan(row * vocabularySize, vocabularySize);
+                if (temperatures[row] == 0)
+                {
+                    drawn[row] = Sampling.ArgMax(own);
+                    continue;
+                }
 
-        Sampling.Transform(logits, law, temperature);
-        return Sampling.Draw(law, CounterRandom.NextUniform(seed, position, RandomPurpose.TargetDraw));
+                Sampling.Transform(own, law, temperatures[row]);
+                drawn[row] = Sampling.Draw(law, uniforms[row]);
+            }
+        };
     }
 }

@@ -51,7 +51,7 @@ public sealed class TrainerFacts : IDisposable
                 optimizer.Gradient.fill_(g);
             }
 
-            optimizer.Step(step, 0.1, norm: 0, maxNorm: 1);
+            optimizer.Step(step, 0.1, zeros(1), maxNorm: 1);
             (m, v) = ((0.9 * m) + (0.1 * g), (0.95 * v) + (0.05 * g * g));
             var update = 0.1 * (m / (1 - Math.Pow(0.9, step))) / (Math.Sqrt(v / (1 - Math.Pow(0.95, step))) + 1e-8);
             (w, u) = ((w * (1 - (0.1 * 0.1))) - update, u - update);
