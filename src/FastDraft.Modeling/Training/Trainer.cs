@@ -17,6 +17,8 @@ public sealed record TrainedModel(
 /// </summary>
 public sealed class Trainer : IDisposable
 {
+    private static readonly string NoScore = double.NegativeInfinity.ToString("R", CultureInfo.InvariantCulture);
+
     private readonly TrainedModel _model;
     private readonly IBatchSource _batches;
     private readonly TrainerOptions _options;
@@ -38,7 +40,7 @@ public sealed class Trainer : IDisposable
         (_model, _batches, _options, _resumeFolder, _time) = (model, batches, options, resumeFolder, time ?? TimeProvider.System);
         _optimizer = new FlatAdamW(model.Parameters, weightDecay: options.WeightDecay);
         _device = model.Head.device;
-        if (_resumeFolder is not null && TrainingCheckpoint.Read(_resumeFolder, options.SettingsDigest, StateTensors()) is { } metadata)
+        if (_resumeFolder is not null && TrainingCheckpoint.Read(_resumeFolder, options.SettingsDigest, m => StateTensors(m["bestScore"] != NoScore)) is { } metadata)
         {
             NextStep = long.Parse(metadata["step"], CultureInfo.InvariantCulture);
             BestScore = double.Parse(metadata["bestScore"], CultureInfo.InvariantCulture);
@@ -89,15 +91,21 @@ public sealed class Trainer : IDisposable
     public void Run(Func<TrainingStep, bool> afterStep, CancellationToken cancellationToken)
     {
         var saved = _time.GetTimestamp();
+        var interval = _options.CheckpointEvery;
         while (NextStep < _options.NumSteps)
         {
             cancellationToken.ThrowIfCancellationRequested();
             var goOn = afterStep(Step());
             if (!goOn || NextStep == _options.NumSteps || NextStep % _options.CheckpointEverySteps == 0
-                || _time.GetElapsedTime(saved) >= _options.CheckpointEvery)
+                || _time.GetElapsedTime(saved) >= interval)
             {
+                var began = _time.GetTimestamp();
                 Save();
                 saved = _time.GetTimestamp();
+
+                // The state of a large draft is gigabytes: what writing it takes is at most a twentieth of the time.
+                var patient = 20 * _time.GetElapsedTime(began, saved);
+                interval = patient > _options.CheckpointEvery ? patient : _options.CheckpointEvery;
             }
 
             if (!goOn)
@@ -145,7 +153,7 @@ public sealed class Trainer : IDisposable
                 ["bestScore"] = BestScore.ToString("R", CultureInfo.InvariantCulture),
                 ["checksWithoutGain"] = NumChecksWithoutGain.ToString(CultureInfo.InvariantCulture),
             };
-            TrainingCheckpoint.Write(_resumeFolder, metadata, StateTensors());
+            TrainingCheckpoint.Write(_resumeFolder, metadata, StateTensors(!double.IsNegativeInfinity(BestScore)));
         }
     }
 
@@ -157,8 +165,17 @@ public sealed class Trainer : IDisposable
 
     private Tensor Best() => _best ??= _optimizer.Master.clone().DetachFromDisposeScope();
 
-    private List<(string Name, Tensor Values)> StateTensors() =>
-        [("weights", _optimizer.Master), ("moment1", _optimizer.Moment1), ("moment2", _optimizer.Moment2), ("best", Best())];
+    /// <summary>Weights and moments, and the best weights where some were kept.</summary>
+    private List<(string Name, Tensor Values)> StateTensors(bool withBest)
+    {
+        List<(string, Tensor)> tensors = [("weights", _optimizer.Master), ("moment1", _optimizer.Moment1), ("moment2", _optimizer.Moment2)];
+        if (withBest)
+        {
+            tensors.Add(("best", Best()));
+        }
+
+        return tensors;
+    }
 
     /// <summary>Forward and backward of one micro batch; its loss stays on the device.</summary>
     private Tensor Accumulate(ReadOnlySpan<long> ids, ReadOnlySpan<long> labels, int rows, double scale)

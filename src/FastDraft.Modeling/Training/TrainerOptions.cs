@@ -27,8 +27,10 @@ public sealed record TrainerOptions
 
     public long MaxLogits { get; init; } = ChunkedCrossEntropy.DefaultMaxLogits;
 
-    public long CheckpointEverySteps { get; init; } = 500;
+    /// <summary>A checkpoint is written at multiples of this, besides those of <see cref="CheckpointEvery"/>.</summary>
+    public long CheckpointEverySteps { get; init; } = long.MaxValue;
 
+    /// <summary>Time between checkpoints, longer where writing one takes more than a twentieth of it.</summary>
     public TimeSpan CheckpointEvery { get; init; } = TimeSpan.FromSeconds(60);
 
     /// <summary>Identifies settings and inputs: a checkpoint with another digest is not resumed.</summary>

@@ -53,9 +53,9 @@ public static class TrainingCheckpoint
         File.Move(path + ".tmp", path, overwrite: true);
     }
 
-    /// <summary>The metadata of the checkpoint in a folder, having filled <paramref name="tensors"/>; null, with nothing touched, where there is none or its settings digest is another.</summary>
+    /// <summary>The metadata of the checkpoint in a folder, having filled the tensors that <paramref name="tensorsOf"/> names for it; null, with nothing touched, where there is none or its settings digest is another.</summary>
     /// <exception cref="InvalidDataException">The file is damaged or holds other tensors.</exception>
-    public static IReadOnlyDictionary<string, string>? Read(string folder, string settingsDigest, IReadOnlyList<(string Name, Tensor Values)> tensors)
+    public static IReadOnlyDictionary<string, string>? Read(string folder, string settingsDigest, Func<IReadOnlyDictionary<string, string>, IReadOnlyList<(string Name, Tensor Values)>> tensorsOf)
     {
         var path = Path.Combine(folder, FileName);
         if (!File.Exists(path))
@@ -77,6 +77,7 @@ public static class TrainingCheckpoint
                 return null;
             }
 
+            var tensors = tensorsOf(metadata);
             var loaded = new List<float[]>();
             foreach (var (name, values) in tensors)
             {

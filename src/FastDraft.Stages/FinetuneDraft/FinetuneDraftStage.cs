@@ -53,7 +53,9 @@ public sealed class FinetuneDraftStage : IStage
             throw new StageFailureException(FailureKind.Data, $"The synthetic corpus has {train.Count} training rows; a batch needs {options.BatchSize}.", "more numRows, or a smaller batchSize");
         }
 
-        var validation = Examples(context, "validation", options.SequenceLength).Take(MaxValidationRows).ToList();
+        var heldOut = Examples(context, "validation", options.SequenceLength);
+        var isChosen = EvenSubset.Of(heldOut.Count, MaxValidationRows);
+        var validation = heldOut.Where((_, i) => isChosen(i)).ToList();
         using var trainer = new Trainer(DraftTraining.Trained(draft), new PaddedSequences(train, unchecked((ulong)context.Integer("seed")!.Value)), options, context.ResumeFolder);
         var before = trainer.NextStep == 0 ? Acceptance(draft, target, validation) : double.NaN;
         if (double.IsFinite(before))
@@ -124,7 +126,7 @@ public sealed class FinetuneDraftStage : IStage
         var batchSize = (int)context.Integer("batchSize")!.Value;
         return new TrainerOptions
         {
-            NumSteps = Math.Max(1, (context.Integer("numTokens")!.Value + (batchSize * sequenceLength) - 1) / (batchSize * sequenceLength)),
+            NumSteps = Math.Max(1, (context.Integer("numTokens")!.Value + ((long)batchSize * sequenceLength) - 1) / ((long)batchSize * sequenceLength)),
             SequenceLength = sequenceLength,
             BatchSize = batchSize,
             LearningRate = context.Number("learningRate")!.Value,

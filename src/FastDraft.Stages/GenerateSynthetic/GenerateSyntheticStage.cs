@@ -13,6 +13,11 @@ namespace FastDraft.Stages.GenerateSynthetic;
 /// <summary>The target writes the text on which the draft is aligned (FastDraft, section 3; methods.md 3.3).</summary>
 public sealed class GenerateSyntheticStage : IStage
 {
+    /// <summary>Characters that hold a token's worth of any text; tokenizing a whole book for a prompt would be waste.</summary>
+    private const int CharactersPerToken = 32;
+
+    private const int TypicalCharactersPerToken = 4;
+
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
@@ -38,7 +43,7 @@ public sealed class GenerateSyntheticStage : IStage
         var tokenizer = TensorStages.LoadTokenizer(targetFolder);
         using var target = TensorStages.LoadForDecoding(context, targetFolder, TensorStages.StoredType(targetFolder));
         var numRows = (int)context.Integer("numRows")!.Value;
-        var prompts = Prompts(context, tokenizer, (int)context.Integer("promptTokens")!.Value, numRows);
+        var prompts = Prompts(context, tokenizer, (int)context.Integer("promptTokens")!.Value, (int)context.Integer("maxNewTokens")!.Value, numRows);
         if (prompts.Count == 0)
         {
             throw new StageFailureException(FailureKind.Data, "No document is long enough to give a prompt.", "a larger corpus, or fewer promptTokens");
@@ -65,8 +70,11 @@ public sealed class GenerateSyntheticStage : IStage
     {
         var folder = context.Output("synthetic");
         var numValidation = (int)(result.Rows.Count * context.Number("validationFraction")!.Value);
-        SyntheticCorpus.Write(folder, "train", result.Rows.Skip(numValidation));
-        SyntheticCorpus.Write(folder, "validation", result.Rows.Take(numValidation));
+
+        // Held-out rows lie evenly among all rows, so that they mix sources and temperatures as the training rows do.
+        var isHeldOut = EvenSubset.Of(result.Rows.Count, numValidation);
+        SyntheticCorpus.Write(folder, "train", result.Rows.Where((_, i) => !isHeldOut(i)));
+        SyntheticCorpus.Write(folder, "validation", result.Rows.Where((_, i) => isHeldOut(i)));
         var numTokens = result.Rows.Sum(r => (long)r.ResponseIds.Length);
         File.WriteAllText(Path.Join(folder, "manifest.json"), JsonSerializer.Serialize(new
         {
@@ -93,8 +101,8 @@ public sealed class GenerateSyntheticStage : IStage
             ? value
             : throw new StageFailureException(FailureKind.Config, $"temperatures: '{text}' is not a temperature.", "[\"0\", \"0.6\"]"))];
 
-    /// <summary>The first tokens of corpus documents, or whole prompts of the given files; the first document of a prompt keeps it.</summary>
-    private static List<int[]> Prompts(StageContext context, HuggingFaceTokenizer tokenizer, int promptTokens, int numRows)
+    /// <summary>The first tokens of corpus documents and of further places in them, or whole prompts of the given files; the first document of a prompt keeps it.</summary>
+    private static List<int[]> Prompts(StageContext context, HuggingFaceTokenizer tokenizer, int promptTokens, int maxNewTokens, int numRows)
     {
         var files = context.TextList("prompts");
         if (files.Count > 0)
@@ -102,19 +110,24 @@ public sealed class GenerateSyntheticStage : IStage
             return [.. files.SelectMany(CorpusSources.Expand).SelectMany(PromptTexts).Select(text => tokenizer.Encode(text, addSpecialTokens: true)).Where(ids => ids.Length > 0).Take(numRows)];
         }
 
-        var prompts = new List<int[]>(numRows);
+        // First the head of every document, then of each what begins one row further on, until there are enough or no document is long enough.
+        var prompts = new List<int[]>();
         var seen = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var document in CorpusArtifact.Read(context.Input("corpus"), "train"))
+        var (window, stride) = (promptTokens * CharactersPerToken, (promptTokens + maxNewTokens) * TypicalCharactersPerToken);
+        for (long start = 0, found = -1; found != prompts.Count && prompts.Count < numRows; start += stride)
         {
-            // A prompt needs a few hundred characters; tokenizing a whole book for them would be waste.
-            var head = document.Text.Length > promptTokens * 32 ? document.Text[..(promptTokens * 32)] : document.Text;
-            int[] ids = [.. tokenizer.TemplatePrefix, .. tokenizer.Encode(head)];
-            if (ids.Length >= promptTokens && seen.Add(string.Join(',', ids.AsSpan(0, promptTokens).ToArray())))
+            found = prompts.Count;
+            foreach (var document in CorpusArtifact.Read(context.Input("corpus"), "train").Where(d => d.Text.Length > start))
             {
-                prompts.Add(ids[..promptTokens]);
-                if (prompts.Count == numRows)
+                var from = start == 0 ? 0 : document.Text.AsSpan((int)start).IndexOfAny(' ', '\n') is >= 0 and var gap ? (int)start + gap : document.Text.Length;
+                int[] ids = [.. tokenizer.TemplatePrefix, .. tokenizer.Encode(document.Text.Substring(from, Math.Min(window, document.Text.Length - from)))];
+                if (ids.Length >= promptTokens && seen.Add(string.Join(',', ids.AsSpan(0, promptTokens).ToArray())))
                 {
-                    break;
+                    prompts.Add(ids[..promptTokens]);
+                    if (prompts.Count == numRows)
+                    {
+                        break;
+                    }
                 }
             }
         }

@@ -25,7 +25,7 @@ public sealed class PretrainDraftStage : IStage
             new("sequenceLength", SettingType.Integer, "Tokens of a training sequence.", 256, Minimum: 2, Unit: "tokens", Category: "Training"),
             new("batchSize", SettingType.Integer, "Sequences of an optimizer step.", 32, Minimum: 1, Unit: "sequences", Category: "Training"),
             new("accumulationSteps", SettingType.Integer, "Parts a batch is computed in, to fit memory.", 1, Minimum: 1, Category: "Training"),
-            new("learningRate", SettingType.Number, "Peak learning rate; 2e-3 below 10M parameters, 1e-3 below 100M, else 6e-4 when not given.", Minimum: 0, Category: "Training"),
+            new("learningRate", SettingType.Number, "Peak learning rate; when not given 2e-3 below 10M parameters, 1e-3 below 100M, else 6e-4, and half of it to continue a draft.", Minimum: 0, Category: "Training"),
             new("warmupFraction", SettingType.Number, "Share of the steps with a rising learning rate.", 0.02, Minimum: 0, Maximum: 1, Category: "Training"),
             new("weightDecay", SettingType.Number, "AdamW decay of matrices.", 0.1, Minimum: 0, Category: "Training"),
             new("replayFraction", SettingType.Number, "Share of sequences from replayTokens.", 0.333, Minimum: 0, Maximum: 1, Category: "Training"),
@@ -164,10 +164,10 @@ public sealed class PretrainDraftStage : IStage
     {
         var sequenceLength = (int)Math.Min(context.Integer("sequenceLength")!.Value, config.MaxPositions);
         var batchSize = (int)context.Integer("batchSize")!.Value;
-        var learningRate = context.Number("learningRate") ?? config.NumParameters switch { < 10_000_000 => 2e-3, < 100_000_000 => 1e-3, _ => 6e-4 };
+        var learningRate = context.Number("learningRate") ?? (context.HasInput("draft") ? 0.5 : 1) * config.NumParameters switch { < 10_000_000 => 2e-3, < 100_000_000 => 1e-3, _ => 6e-4 };
         return new TrainerOptions
         {
-            NumSteps = Math.Max(1, (context.Integer("numTokens")!.Value + (batchSize * sequenceLength) - 1) / (batchSize * sequenceLength)),
+            NumSteps = Math.Max(1, (context.Integer("numTokens")!.Value + ((long)batchSize * sequenceLength) - 1) / ((long)batchSize * sequenceLength)),
             SequenceLength = sequenceLength,
             BatchSize = batchSize,
             AccumulationSteps = (int)context.Integer("accumulationSteps")!.Value,
