@@ -36,7 +36,18 @@ public sealed class LlamaCheckpoint : IDisposable
         }
 
         var config = DecoderConfig.Load(folder);
-        return new LlamaCheckpoint(folder, config, SafetensorsFolder.Open(folder));
+        var weights = SafetensorsFolder.Open(folder);
+        try
+        {
+            config.Check(weights, folder);
+        }
+        catch
+        {
+            weights.Dispose();
+            throw;
+        }
+
+        return new LlamaCheckpoint(folder, config, weights);
     }
 
     /// <summary>A weight as float32, row-major.</summary>

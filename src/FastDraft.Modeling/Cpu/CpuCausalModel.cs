@@ -74,6 +74,7 @@ public sealed class CpuCausalModel : ICausalModel
     {
         var config = DecoderConfig.Load(folder);
         using var weights = SafetensorsFolder.Open(folder);
+        config.Check(weights, folder);
         return new CpuCausalModel(config, weights, numThreads is { } own ? new WorkSharing(own) : WorkSharing.Shared, numThreads is not null);
     }
 

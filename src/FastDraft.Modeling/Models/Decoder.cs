@@ -18,12 +18,15 @@ public sealed class Decoder : IDisposable
     private readonly Tensor _cos;
     private readonly Tensor _sin;
 
+    // A first tensor without libtorch loaded fails for the life of the process.
+    static Decoder() => Libtorch.Load();
+
     public Decoder(DecoderConfig config, Device? device = null, ScalarType dtype = ScalarType.Float32)
     {
         Config = config;
         Device = device ?? CPU;
         Dtype = dtype;
-        foreach (var (name, shape) in ParameterShapes(config))
+        foreach (var (name, shape) in config.Tensors())
         {
             _parameters.Add(name, new Parameter(zeros(shape, dtype, Device), requires_grad: false));
         }
@@ -58,23 +61,14 @@ public sealed class Decoder : IDisposable
     {
         var config = DecoderConfig.Load(folder);
         using var weights = SafetensorsFolder.Open(folder);
+        config.Check(weights, folder);
         var decoder = new Decoder(config, device, dtype);
         try
         {
             using var _ = no_grad();
             foreach (var (name, parameter) in decoder._parameters)
             {
-                if (!weights.Tensors.TryGetValue(name, out var entry))
-                {
-                    throw new CheckpointException($"'{folder}' has no tensor '{name}', which its config.json calls for.");
-                }
-
-                if (!entry.Shape.SequenceEqual(parameter.shape))
-                {
-                    throw new CheckpointException($"'{folder}': tensor '{name}' has shape [{string.Join(", ", entry.Shape)}], config.json calls for [{string.Join(", ", parameter.shape)}].");
-                }
-
-                Fill(parameter, weights, entry);
+                Fill(parameter, weights, weights.Tensors[name]);
             }
 
             return decoder;
@@ -205,31 +199,6 @@ public sealed class Decoder : IDisposable
 
         var mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_casual: true);
         return nn.functional.linear(mixed.transpose(1, 2).reshape(batch, length, -1), Cast(layer.Output, x_BTD.dtype));
-    }
-
-    private static IEnumerable<(string Name, long[] Shape)> ParameterShapes(DecoderConfig c)
-    {
-        long hidden = c.HiddenSize, query = (long)c.NumHeads * c.HeadSize, keyValue = (long)c.NumKeyValueHeads * c.HeadSize;
-        yield return ("model.embed_tokens.weight", [c.VocabularySize, hidden]);
-        for (var i = 0; i < c.NumLayers; i++)
-        {
-            var prefix = $"model.layers.{i}.";
-            yield return (prefix + "input_layernorm.weight", [hidden]);
-            yield return (prefix + "self_attn.q_proj.weight", [query, hidden]);
-            yield return (prefix + "self_attn.k_proj.weight", [keyValue, hidden]);
-            yield return (prefix + "self_attn.v_proj.weight", [keyValue, hidden]);
-            yield return (prefix + "self_attn.o_proj.weight", [hidden, query]);
-            yield return (prefix + "post_attention_layernorm.weight", [hidden]);
-            yield return (prefix + "mlp.gate_proj.weight", [c.IntermediateSize, hidden]);
-            yield return (prefix + "mlp.up_proj.weight", [c.IntermediateSize, hidden]);
-            yield return (prefix + "mlp.down_proj.weight", [hidden, c.IntermediateSize]);
-        }
-
-        yield return ("model.norm.weight", [hidden]);
-        if (!c.TieWordEmbeddings)
-        {
-            yield return ("lm_head.weight", [c.VocabularySize, hidden]);
-        }
     }
 
     private static (Tensor Cos, Tensor Sin) RopeTables(DecoderConfig config, Device device)

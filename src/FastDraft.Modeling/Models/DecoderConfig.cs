@@ -7,6 +7,45 @@ namespace FastDraft.Modeling.Models;
 /// <summary>The shape of a Llama-family decoder, as Hugging Face's config.json describes it.</summary>
 public sealed record DecoderConfig
 {
+    /// <summary>
+    /// Members of config.json that make a decoder of another architecture, with the test of the value that leaves it as it is. A member that is
+    /// null or absent never does. What only concerns training or loading is not here.
+    /// </summary>
+    private static readonly IReadOnlyList<(string Name, Func<JsonNode, bool> IsNeutral)> OtherArchitectures =
+    [
+        ("auto_map", _ => false),
+        ("quantization_config", _ => false),
+        ("attention_bias", IsFalse),
+        ("mlp_bias", IsFalse),
+        ("use_qk_norm", IsFalse),
+        ("qk_norm", IsFalse),
+        ("qk_layernorm", IsFalse),
+        ("use_sliding_window", IsFalse),
+        ("use_bidirectional_attention", IsFalse),
+        ("add_cross_attention", IsFalse),
+        ("is_encoder_decoder", IsFalse),
+        ("parallel_attn", IsFalse),
+        ("use_parallel_residual", IsFalse),
+        ("alibi", IsFalse),
+        ("sliding_window", _ => false),
+        ("attn_logit_softcapping", _ => false),
+        ("final_logit_softcapping", _ => false),
+        ("query_pre_attn_scalar", _ => false),
+        ("attention_multiplier", _ => false),
+        ("clip_qkv", _ => false),
+        ("num_experts", IsZero),
+        ("num_local_experts", IsZero),
+        ("n_routed_experts", IsZero),
+        ("partial_rotary_factor", IsOne),
+        ("embedding_multiplier", IsOne),
+        ("residual_multiplier", IsOne),
+        ("logits_scaling", IsOne),
+        ("hidden_act", IsSilu),
+        ("hidden_activation", IsSilu),
+        ("layer_types", node => node.AsArray().All(t => t!.GetValue<string>() == "full_attention")),
+        ("no_rope_layers", node => node.AsArray().All(IsOne!)),
+    ];
+
     public string ModelType { get; init; } = "llama";
 
     public required int VocabularySize { get; init; }
@@ -43,6 +82,57 @@ public sealed record DecoderConfig
             var attention = hidden * HeadSize * ((2L * NumHeads) + (2L * NumKeyValueHeads));
             var layer = attention + (3 * hidden * IntermediateSize) + (2 * hidden);
             return (NumLayers * layer) + hidden + (hidden * VocabularySize * (TieWordEmbeddings ? 1 : 2));
+        }
+    }
+
+    /// <summary>The tensors of a checkpoint in its order, under Hugging Face's names.</summary>
+    public IEnumerable<(string Name, long[] Shape)> Tensors()
+    {
+        long hidden = HiddenSize, query = (long)NumHeads * HeadSize, keyValue = (long)NumKeyValueHeads * HeadSize;
+        yield return ("model.embed_tokens.weight", [VocabularySize, hidden]);
+        for (var i = 0; i < NumLayers; i++)
+        {
+            var prefix = $"model.layers.{i}.";
+            yield return (prefix + "input_layernorm.weight", [hidden]);
+            yield return (prefix + "self_attn.q_proj.weight", [query, hidden]);
+            yield return (prefix + "self_attn.k_proj.weight", [keyValue, hidden]);
+            yield return (prefix + "self_attn.v_proj.weight", [keyValue, hidden]);
+            yield return (prefix + "self_attn.o_proj.weight", [hidden, query]);
+            yield return (prefix + "post_attention_layernorm.weight", [hidden]);
+            yield return (prefix + "mlp.gate_proj.weight", [IntermediateSize, hidden]);
+            yield return (prefix + "mlp.up_proj.weight", [IntermediateSize, hidden]);
+            yield return (prefix + "mlp.down_proj.weight", [hidden, IntermediateSize]);
+        }
+
+        yield return ("model.norm.weight", [hidden]);
+        if (!TieWordEmbeddings)
+        {
+            yield return ("lm_head.weight", [VocabularySize, hidden]);
+        }
+    }
+
+    /// <summary>Refuses weights that lack a tensor or have one that this decoder would pass over: either way another model was meant.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, of another shape, or unknown.</exception>
+    public void Check(ISafetensors weights, string folder)
+    {
+        var expected = Tensors().ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
+        foreach (var (name, shape) in expected)
+        {
+            if (!weights.Tensors.TryGetValue(name, out var entry))
+            {
+                throw new CheckpointException($"'{folder}' has no tensor '{name}', which its config.json calls for.");
+            }
+
+            if (!entry.Shape.SequenceEqual(shape))
+            {
+                throw new CheckpointException($"'{folder}': tensor '{name}' has shape [{string.Join(", ", entry.Shape)}], config.json calls for [{string.Join(", ", shape)}].");
+            }
+        }
+
+        // Tables that older checkpoints keep, and the copy of a tied head, say nothing new.
+        if (weights.Tensors.Keys.FirstOrDefault(name => !expected.ContainsKey(name) && !name.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal) && name != "lm_head.weight") is { } unknown)
+        {
+            throw new CheckpointException($"'{folder}' has a tensor '{unknown}' that a decoder of model_type '{ModelType}' has no use for: the weights are those of another architecture.");
         }
     }
 
@@ -106,6 +196,14 @@ public sealed record DecoderConfig
         File.WriteAllText(Path.Join(folder, "generation_config.json"), generation.ToJsonString(options) + "\n");
     }
 
+    private static bool IsFalse(JsonNode node) => !node.GetValue<bool>();
+
+    private static bool IsZero(JsonNode node) => node.GetValue<double>() == 0;
+
+    private static bool IsOne(JsonNode node) => node.GetValue<double>() == 1;
+
+    private static bool IsSilu(JsonNode node) => node.GetValue<string>() is "silu" or "swish";
+
     private static DecoderConfig Parse(string path, JsonObject json)
     {
         var modelType = Text("model_type") ?? throw Bad("it has no model_type");
@@ -114,17 +212,23 @@ public sealed record DecoderConfig
             throw Bad($"model_type is '{modelType}'; supported: llama");
         }
 
-        if (Flag("attention_bias") || Flag("mlp_bias"))
+        if (json["architectures"] is JsonArray { Count: > 0 } architectures && !architectures.Any(a => a!.GetValue<string>() == "LlamaForCausalLM"))
         {
-            throw Bad("attention_bias and mlp_bias are not supported");
-        }
-
-        if (Text("hidden_act") is { } activation && activation != "silu")
-        {
-            throw Bad($"hidden_act is '{activation}'; supported: silu");
+            throw Bad($"architectures is {architectures.ToJsonString()}; supported: LlamaForCausalLM");
         }
 
         var rope = json["rope_parameters"] as JsonObject ?? json["rope_scaling"] as JsonObject;
+        foreach (var (name, neutral) in OtherArchitectures)
+        {
+            foreach (var (place, holder) in new[] { ("", json), ("rope_parameters.", rope) })
+            {
+                if (holder?[name] is { } value && !neutral(value))
+                {
+                    throw Bad($"{place}{name} is {value.ToJsonString()}, which changes what the model computes and is not supported");
+                }
+            }
+        }
+
         var ropeType = (rope?["rope_type"] ?? rope?["type"])?.GetValue<string>() ?? "default";
         if (ropeType != "default")
         {
@@ -160,8 +264,6 @@ public sealed record DecoderConfig
             : throw Bad($"{config.NumHeads} heads do not divide into {config.NumKeyValueHeads} key-value heads, or head size {config.HeadSize} is odd");
 
         string? Text(string name) => json[name]?.GetValue<string>();
-
-        bool Flag(string name) => json[name]?.GetValue<bool>() ?? false;
 
         int Positive(string name) => json[name]?.GetValue<int>() is { } value and > 0 ? value : throw Bad($"{name} is missing or not positive");
 
