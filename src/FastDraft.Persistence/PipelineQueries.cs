@@ -11,7 +11,7 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
     public async Task<IReadOnlyList<RunView>> ListRunsAsync(int limit = 50, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);
-        var rows = await db.Runs.AsNoTracking().OrderByDescending(r => r.CreatedAt).Take(limit).ToListAsync(ct);
+        var rows = await db.Runs.AsNoTracking().Where(r => r.DeletedAt == null).OrderByDescending(r => r.CreatedAt).Take(limit).ToListAsync(ct);
         return [.. rows.Select(r => View(r, []))];
     }
 

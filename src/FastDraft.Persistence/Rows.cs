@@ -24,6 +24,9 @@ public sealed class RunRow
     public string? ParentInstanceId { get; set; }
     public long CreatedAt { get; set; }
     public long? EndedAt { get; set; }
+
+    /// <summary>Since when lists leave it out. Its rows stay: what it made keeps its history.</summary>
+    public long? DeletedAt { get; set; }
     public long Version { get; set; }
 }
 

@@ -52,6 +52,9 @@ public sealed class PipelineHost : IAsyncDisposable
 
     public Scheduler Scheduler { get; }
 
+    /// <summary>What Hangfire keeps of the jobs, for its dashboard; the tables are the truth.</summary>
+    public JobStorage Jobs => jobs;
+
     public PipelineQueries Queries => Store.Queries;
 
     internal AttemptRunner Attempts { get; }

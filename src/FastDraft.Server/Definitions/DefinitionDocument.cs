@@ -10,10 +10,6 @@ internal static partial class DefinitionDocument
 {
     public const int MaxBytes = 1 << 20;
     public const int MaxDepth = 64;
-
-    /// <summary>The workflow itself, above its root activity.</summary>
-    public const string WorkflowNodeId = "Workflow1";
-
     private const string InputDefaults = "inputDefaults";
 
     /// <summary>Members that the designer's own model carries, or that are the server's to say. Any other one is kept from the version before.</summary>
@@ -97,12 +93,20 @@ internal static partial class DefinitionDocument
         MoveInputDefaults(document);
     }
 
-    /// <summary>Each activity with its path of ids, as <c>Workflow1:Flowchart1:ingest</c>: the designer correlates runs by it.</summary>
+    /// <summary>
+    /// Each activity with its path of ids, by which the designer correlates runs, and with the version that its type has here: of a
+    /// type there is one, and the designer cannot draw another.
+    /// </summary>
     /// <exception cref="WorkflowFormatException">The text is no workflow definition.</exception>
     public static JsonObject WithNodeIds(string json)
     {
         var definition = WorkflowDefinition.Parse(json);
-        SetNodeIds(definition.Root, WorkflowNodeId);
+        foreach (var activity in definition.Root.SelfAndDescendants())
+        {
+            activity.Json["nodeId"] = activity.NodeId;
+            activity.Json["version"] = 1;
+        }
+
         return JsonNode.Parse(definition.ToJson(), null, new JsonDocumentOptions { MaxDepth = MaxDepth })!.AsObject();
     }
 
@@ -114,16 +118,6 @@ internal static partial class DefinitionDocument
     {
         var id = NotInId().Replace(name.ToLowerInvariant(), "-").Trim('-', '.', '_');
         return id.Length == 0 ? "workflow" : id[..Math.Min(id.Length, 64)].TrimEnd('-', '.', '_');
-    }
-
-    private static void SetNodeIds(WorkflowActivity activity, string parent)
-    {
-        var nodeId = parent + ":" + activity.Id;
-        activity.Json["nodeId"] = nodeId;
-        foreach (var child in activity.Children)
-        {
-            SetNodeIds(child, nodeId);
-        }
     }
 
     private static void MoveInputDefaults(JsonObject document)

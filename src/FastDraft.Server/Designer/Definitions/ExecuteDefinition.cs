@@ -1,0 +1,72 @@
+using System.Text.Json.Nodes;
+using FastDraft.Server.Definitions;
+using FastDraft.Server.Designer.Instances;
+using FastDraft.Server.Web;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+
+namespace FastDraft.Server.Designer.Definitions;
+
+internal sealed record ExecuteRequest(string? CorrelationId, string? TriggerActivityId, string? VersionOptions, JsonObject? Input, string? InstanceId);
+
+/// <summary>
+/// The run button. A run takes hours, so it starts in the background and the answer comes at once; the designer goes to the run by
+/// the header that names it.
+/// </summary>
+internal static class ExecuteDefinition
+{
+    private const string InstanceHeader = "x-elsa-workflow-instance-id";
+    private const string CannotStartHeader = "x-elsa-workflow-cannot-start";
+
+    public static void Map(IEndpointRouteBuilder api)
+    {
+        api.MapPost("/workflow-definitions/{definitionId}/execute", async (
+            string definitionId, ExecuteRequest? request, HttpContext context, DefinitionStore definitions, PipelineHost host, InstanceReader instances, CancellationToken ct) =>
+        {
+            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, ct);
+            context.Response.Headers[CannotStartHeader] = run is null ? "True" : "False";
+            if (run is null)
+            {
+                return refusal!;
+            }
+
+            context.Response.Headers[InstanceHeader] = run.ToString();
+            return Results.Ok(new { (await instances.FindAsync(run.ToString()!, ct))!.ToInstance().WorkflowState });
+        });
+
+        api.MapPost("/workflow-definitions/{definitionId}/dispatch", async (
+            string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, CancellationToken ct) =>
+        {
+            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, ct);
+            return run is null ? refusal! : Results.Ok(new { WorkflowInstanceId = run });
+        });
+    }
+
+    private static async Task<(Guid? Run, IResult? Refusal)> StartAsync(string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, CancellationToken ct)
+    {
+        if (VersionSelection.Parse(request?.VersionOptions ?? "Latest") is not { } selection || await definitions.FindAsync(definitionId, selection, ct) is not { } found)
+        {
+            return (null, Problems.NotFound("such workflow"));
+        }
+
+        if (definitions.Mistakes(found) is { Count: > 0 } mistakes)
+        {
+            return (null, Problems.Result(StatusCodes.Status400BadRequest, mistakes));
+        }
+
+        var definition = found.Parse();
+        var inputs = new Dictionary<string, JsonNode?>(StringComparer.Ordinal);
+        foreach (var (name, value) in request?.Input ?? [])
+        {
+            if (!definition.Inputs.Any(i => i.Name == name))
+            {
+                return (null, Problems.Result(StatusCodes.Status400BadRequest, $"The workflow has no input '{name}'."));
+            }
+
+            inputs[name] = value?.DeepClone();
+        }
+
+        return (await host.SubmitAsync(definition, inputs, ct: ct), null);
+    }
+}

@@ -1,0 +1,77 @@
+using FastDraft.Server.Definitions;
+using FastDraft.Server.Designer;
+using FastDraft.Server.Designer.Instances;
+using FastDraft.Server.Designer.Studio;
+using Hangfire;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace FastDraft.Server.Web;
+
+/// <summary>
+/// The service's pages and API over a running <see cref="PipelineHost"/>. It keeps nothing of its own: every answer is read from the
+/// tables, so it can be stopped at any moment.
+/// </summary>
+public sealed class PipelineWeb : IAsyncDisposable
+{
+    private readonly WebApplication app;
+
+    private PipelineWeb(WebApplication app) => this.app = app;
+
+    public Uri Address => new(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+
+    /// <summary>Every route that is served, as <c>GET /elsa/api/workflow-definitions</c>.</summary>
+    public IReadOnlyList<string> Routes =>
+    [
+        .. ((Microsoft.AspNetCore.Routing.IEndpointRouteBuilder)app).DataSources.SelectMany(s => s.Endpoints).OfType<Microsoft.AspNetCore.Routing.RouteEndpoint>()
+            .SelectMany(e => (e.Metadata.GetMetadata<Microsoft.AspNetCore.Routing.HttpMethodMetadata>()?.HttpMethods ?? ["*"]).Select(m => $"{m} {e.RoutePattern.RawText}")),
+    ];
+
+    /// <exception cref="IOException">The address is in use.</exception>
+    public static async Task<PipelineWeb> StartAsync(PipelineHost host, PipelineOptions options, WebOptions web, CancellationToken ct = default)
+    {
+        if (WebOptions.Refuse(web.Url) is { } refusal)
+        {
+            throw new ArgumentException(refusal, nameof(web));
+        }
+
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().UseUrls(web.Url.GetLeftPart(UriPartial.Authority)).ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = DefinitionDocument.MaxBytes + 65_536;
+        });
+        builder.Logging.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning);
+        builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
+        builder.Services.AddRouting();
+        builder.Services.ConfigureHttpJsonOptions(json => ApiJson.Configure(json.SerializerOptions));
+        builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>();
+        builder.Services.AddHangfire((_, hangfire) => hangfire.UseStorage(host.Jobs));
+
+        var app = builder.Build();
+        app.UseRequestGuards();
+        app.UseProblems(app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("FastDraft.Web"));
+        app.UseStudioFiles(web.StudioFolder);
+
+        // The tables decide what runs; a job deleted or requeued here would change nothing, so the dashboard only shows.
+        app.UseHangfireDashboard("/hangfire", new DashboardOptions { DashboardTitle = "FastDraft jobs", AppPath = "/", IsReadOnlyFunc = _ => true, DisplayStorageConnectionString = false }, host.Jobs);
+        app.UseRouting();
+        Health.Map(app);
+        HomePage.Map(app);
+        StudioPages.Map(app);
+        DesignerApi.Map(app);
+        await app.StartAsync(ct);
+        return new PipelineWeb(app);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await app.StopAsync(CancellationToken.None);
+        await app.DisposeAsync();
+    }
+}

@@ -1,0 +1,75 @@
+using System.Text.Json;
+using FastDraft.Core.Workflows;
+using FastDraft.Server.Definitions;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+
+namespace FastDraft.Server.Web;
+
+/// <summary>An error in the form that the designer shows as its own messages: <c>errors.GeneralErrors</c> is a list of sentences.</summary>
+internal sealed record Problem(string Title, int Status, IReadOnlyDictionary<string, IReadOnlyList<string>> Errors);
+
+/// <summary>Every error leaves as <c>application/problem+json</c>.</summary>
+internal static partial class Problems
+{
+    public static Task WriteAsync(HttpContext context, int status, string title, IReadOnlyList<string> errors)
+    {
+        context.Response.StatusCode = status;
+        return context.Response.WriteAsJsonAsync(
+            new Problem(title, status, new Dictionary<string, IReadOnlyList<string>> { ["GeneralErrors"] = errors }), ApiJson.Options, "application/problem+json");
+    }
+
+    public static IResult Result(int status, params IReadOnlyList<string> errors) => Results.Json(
+        new Problem(errors[0], status, new Dictionary<string, IReadOnlyList<string>> { ["GeneralErrors"] = errors }), ApiJson.Options, "application/problem+json", status);
+
+    public static IResult NotFound(string what) => Result(StatusCodes.Status404NotFound, $"There is no {what}.");
+
+    /// <summary>What a route throws becomes its answer; a fault of our own is logged and says no more than that.</summary>
+    public static void UseProblems(this IApplicationBuilder app, ILogger logger) => app.Use(async (context, next) =>
+    {
+        try
+        {
+            await next(context);
+            if (context.Response is { StatusCode: StatusCodes.Status404NotFound or StatusCodes.Status405MethodNotAllowed, HasStarted: false, ContentLength: null, ContentType: null })
+            {
+                await WriteAsync(context, context.Response.StatusCode, "There is nothing at this address.", [$"{context.Request.Method} has no answer here."]);
+            }
+        }
+        catch (Exception e) when (!context.Response.HasStarted && !context.RequestAborted.IsCancellationRequested)
+        {
+            switch (e)
+            {
+                case DefinitionRefusedException refused:
+                    await WriteAsync(context, StatusOf(refused.Refusal), refused.Errors[0], refused.Errors);
+                    break;
+                case WorkflowFormatException format:
+                    await WriteAsync(context, StatusCodes.Status422UnprocessableEntity, "This workflow cannot be read.", [format.Message]);
+                    break;
+                case BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge }:
+                    await WriteAsync(context, StatusCodes.Status413PayloadTooLarge, "The request is too large.", [$"At most {DefinitionDocument.MaxBytes} bytes are read."]);
+                    break;
+                case BadHttpRequestException bad:
+                    await WriteAsync(context, bad.StatusCode, "The request cannot be read.", [(bad.InnerException ?? bad).Message]);
+                    break;
+                case JsonException json:
+                    await WriteAsync(context, StatusCodes.Status400BadRequest, "The request is not the JSON that this address reads.", [json.Message]);
+                    break;
+                default:
+                    RequestFailed(logger, context.Request.Method, context.Request.Path, e);
+                    await WriteAsync(context, StatusCodes.Status500InternalServerError, "The service made a mistake; its log says which.", ["The service made a mistake; its log says which."]);
+                    break;
+            }
+        }
+    });
+
+    public static int StatusOf(Refusal refusal) => refusal switch
+    {
+        Refusal.NotFound => StatusCodes.Status404NotFound,
+        Refusal.ReadOnly => StatusCodes.Status409Conflict,
+        _ => StatusCodes.Status400BadRequest,
+    };
+
+    [LoggerMessage(3001, LogLevel.Error, "{Method} {Path} failed")]
+    private static partial void RequestFailed(ILogger logger, string method, PathString path, Exception exception);
+}
