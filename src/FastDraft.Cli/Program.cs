@@ -14,6 +14,7 @@ using var interrupts = new Interrupts();
 var root = new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
 {
     RunCommand.Build(interrupts),
+    ServeCommand.Build(),
     PlanCommand.Build(),
     WorkflowCommand.Build(),
     RunsCommand.Build(interrupts),

@@ -8,7 +8,10 @@ namespace FastDraft.Server.Designer.Studio;
 /// <summary>The designer's files under <c>/studio</c>, compressed where the browser takes it: the package has a twin of each file.</summary>
 public static class StudioFiles
 {
-    public const string Package = "node_modules/@elsa-workflows/elsa-studio-wasm";
+    /// <summary>The package's manifest and lock, in a checkout.</summary>
+    public const string PackageFolder = "src/FastDraft.Server/Designer/Studio";
+
+    private const string Package = "node_modules/@elsa-workflows/elsa-studio-wasm";
 
     private static readonly (string Encoding, string Extension)[] Twins = [("br", ".br"), ("gzip", ".gz")];
 
@@ -17,7 +20,7 @@ public static class StudioFiles
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
         {
-            foreach (var place in (string[])[Path.Join(folder.FullName, "studio"), Path.Join(folder.FullName, "src/FastDraft.Server/Designer/Studio", Package)])
+            foreach (var place in (string[])[Path.Join(folder.FullName, "studio"), Path.Join(folder.FullName, PackageFolder, Package)])
             {
                 if (Directory.Exists(Path.Join(place, "_framework")))
                 {

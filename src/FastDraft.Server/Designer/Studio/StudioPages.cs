@@ -35,7 +35,7 @@ internal static class StudioPages
         IResult Serve(WebOptions web) => web.StudioFolder is null
             ? Message(
                 "The designer is not installed",
-                "It comes from the npm registry. With Node.js: npm ci --ignore-scripts --prefix src/FastDraft.Server/Designer/Studio, then start the service again. Runs, the API and the command line work without it.",
+                $"It comes from the npm registry. With Node.js: npm ci --ignore-scripts --prefix {StudioFiles.PackageFolder}, then start the service again. Runs, the API and the command line work without it.",
                 StatusCodes.Status503ServiceUnavailable)
             : Results.Content(page, "text/html; charset=utf-8");
     }

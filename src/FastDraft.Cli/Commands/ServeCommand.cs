@@ -1,0 +1,51 @@
+using System.CommandLine;
+using FastDraft.Core.Stages;
+using FastDraft.Server;
+using FastDraft.Server.Designer.Studio;
+using FastDraft.Server.Web;
+
+namespace FastDraft.Cli.Commands;
+
+/// <summary><c>fastdraft serve</c>: the pipeline as a service with its designer, on one data folder, until it is told to stop.</summary>
+internal static class ServeCommand
+{
+    public static Command Build()
+    {
+        var urls = new Option<string>("--urls") { Description = "Address to listen on; this machine's own only", DefaultValueFactory = _ => WebOptions.DefaultUrl };
+        var command = new Command("serve", "Start the service: designer, runs in the background, schedules, job dashboard") { urls, CommonOptions.Data };
+        command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(() => ServeAsync(parsed.GetValue(urls)!, CommonOptions.DataFolder(parsed), cancellationToken)));
+        return command;
+    }
+
+    private static async Task<int> ServeAsync(string address, string dataFolder, CancellationToken cancellationToken)
+    {
+        if (!Uri.TryCreate(address, UriKind.Absolute, out var url))
+        {
+            throw new CliException(ExitCode.Config, $"--urls '{address}' is not an address.", "--urls " + WebOptions.DefaultUrl);
+        }
+
+        if (WebOptions.Refuse(url) is { } refusal)
+        {
+            throw new CliException(ExitCode.Config, "--urls: " + refusal, $"--urls {WebOptions.DefaultUrl}, and reach it from elsewhere by ssh -L 5080:127.0.0.1:5080");
+        }
+
+        var web = new WebOptions { Url = url, StudioFolder = StudioFiles.Find() };
+        var options = EmbeddedPipeline.Options(dataFolder) with { TakesUpUnfinishedRuns = true };
+        await using var host = await PipelineHost.StartAsync(options, cancellationToken);
+        await using var service = await PipelineWeb.StartAsync(host, options, web, cancellationToken);
+        Console.Out.WriteLine($"FastDraft is at {service.Address}   designer {service.Address}studio   jobs {service.Address}hangfire");
+        await Console.Error.WriteLineAsync($"data   {options.DataFolder}");
+        if (web.StudioFolder is null)
+        {
+            await Console.Error.WriteLineAsync($"The designer is not installed.\n  try: npm ci --ignore-scripts --prefix {StudioFiles.PackageFolder}, then start the service again");
+        }
+
+        var asked = new TaskCompletionSource();
+        await using var stopping = cancellationToken.Register(asked.SetResult);
+        await asked.Task;
+
+        // Disposal, in this order: no new requests, then the workers are told to end; their runs go on when a host takes them up.
+        await Console.Error.WriteLineAsync("stopping; unfinished runs go on at the next start");
+        return ExitCode.Ok;
+    }
+}
