@@ -11,7 +11,7 @@ using Microsoft.EntityFrameworkCore.Storage.ValueConversion;
 namespace FastDraft.Migrations.Sqlite.Migrations
 {
     [DbContext(typeof(PipelineDbContext))]
-    [Migration("20261124091250_DeletedRuns")]
+    [Migration("20261124092017_DeletedRuns")]
     partial class DeletedRuns
     {
         /// <inheritdoc />
@@ -54,6 +54,9 @@ namespace FastDraft.Migrations.Sqlite.Migrations
 
                     b.Property<long?>("EndedAt")
                         .HasColumnType("INTEGER");
+
+                    b.Property<string>("EnvironmentJson")
+                        .HasColumnType("TEXT");
 
                     b.Property<int?>("ExitCode")
                         .HasColumnType("INTEGER");
