@@ -12,8 +12,8 @@ internal static class ServeCommand
     public static Command Build()
     {
         var urls = new Option<string>("--urls") { Description = "Address to listen on; this machine's own only", DefaultValueFactory = _ => WebOptions.DefaultUrl };
-        var command = new Command("serve", "Start the service: designer, runs in the background, schedules, job dashboard") { urls, CommonOptions.Data };
-        command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(() => ServeAsync(parsed.GetValue(urls)!, CommonOptions.DataFolder(parsed), cancellationToken)));
+        var command = new Command("serve", "Start the service: designer, runs in the background, schedules, job dashboard") { urls, SharedOptions.Data };
+        command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(() => ServeAsync(parsed.GetValue(urls)!, SharedOptions.DataFolder(parsed), cancellationToken)));
         return command;
     }
 

@@ -9,9 +9,10 @@ namespace FastDraft.Server.Web;
 /// </summary>
 internal static class RequestGuards
 {
-    // The designer compiles WebAssembly and sets style attributes; nothing is loaded from elsewhere, and no page may frame ours.
+    // The designer compiles WebAssembly, sets style attributes and has one inline script (its editor's hot keys), named by its hash;
+    // nothing is loaded from elsewhere, and no page may frame ours.
     private const string ContentPolicy =
-        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; " +
+        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval' 'sha256-snlP1jz0gjwc5cTz9ErZcliXuCK63+Mmf68RRCeptgc='; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; " +
         "worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'";
 
     public static void UseRequestGuards(this IApplicationBuilder app) => app.Use(async (context, next) =>

@@ -22,9 +22,9 @@ internal static class ExecuteDefinition
     public static void Map(IEndpointRouteBuilder api)
     {
         api.MapPost("/workflow-definitions/{definitionId}/execute", async (
-            string definitionId, ExecuteRequest? request, HttpContext context, DefinitionStore definitions, PipelineHost host, InstanceReader instances, CancellationToken ct) =>
+            string definitionId, ExecuteRequest? request, HttpContext context, DefinitionStore definitions, PipelineHost host, PipelineOptions options, InstanceReader instances, CancellationToken ct) =>
         {
-            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, ct);
+            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, options, ct);
             context.Response.Headers[CannotStartHeader] = run is null ? "True" : "False";
             if (run is null)
             {
@@ -36,14 +36,19 @@ internal static class ExecuteDefinition
         });
 
         api.MapPost("/workflow-definitions/{definitionId}/dispatch", async (
-            string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, CancellationToken ct) =>
+            string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, PipelineOptions options, CancellationToken ct) =>
         {
-            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, ct);
+            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, options, ct);
             return run is null ? refusal! : Results.Ok(new { WorkflowInstanceId = run });
         });
+
+        // The editor's test tab runs one activity by itself, which a stage cannot: it takes what the stages before it made.
+        api.MapPost("/tests/activities", () => Problems.Result(
+            StatusCodes.Status400BadRequest, "One activity is not run by itself here. Run the workflow: stages whose inputs have not changed are reused, so only this one and what follows takes time."));
     }
 
-    private static async Task<(Guid? Run, IResult? Refusal)> StartAsync(string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, CancellationToken ct)
+    private static async Task<(Guid? Run, IResult? Refusal)> StartAsync(
+        string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, PipelineOptions options, CancellationToken ct)
     {
         if (VersionSelection.Parse(request?.VersionOptions ?? "Latest") is not { } selection || await definitions.FindAsync(definitionId, selection, ct) is not { } found)
         {
@@ -67,6 +72,15 @@ internal static class ExecuteDefinition
             inputs[name] = value?.DeepClone();
         }
 
-        return (await host.SubmitAsync(definition, inputs, ct: ct), null);
+        foreach (var missing in definition.Inputs.Where(i => i.Default is null && !inputs.ContainsKey(i.Name)))
+        {
+            inputs[missing.Name] = null;
+        }
+
+        // What would fail hours later fails here, before there is a run: a folder that does not exist, an accelerator that is not there.
+        var absolute = RunInputs.Absolute(options, definition, inputs, Environment.CurrentDirectory);
+        return RunInputs.Check(options, definition, absolute) is { Count: > 0 } problems
+            ? (null, Problems.Result(StatusCodes.Status400BadRequest, [.. problems.Select(p => $"{p.Where}: {p.Message.TrimEnd('.')}." + (p.Hint is null ? "" : $" Try: {p.Hint}"))]))
+            : (await host.SubmitAsync(definition, absolute, ct: ct), null);
     }
 }

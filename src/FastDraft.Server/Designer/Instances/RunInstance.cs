@@ -35,6 +35,12 @@ internal sealed class RunInstance(
         var summary = new InstanceSummary(
             run.Id.ToString(), DefinitionId, InstanceReader.VersionIdOf(run.Id), run.DefinitionVersion, InstanceStatuses.Of(run.State), SubStatus, run.CorrelationId, run.WorkflowName,
             incidents.Count, Time(run.CreatedAt), UpdatedAt, run.EndedAt is { } end ? Time(end) : null);
+        var input = Object(run.InputsJson);
+        foreach (var (name, value) in state.Value?.Inputs ?? [])
+        {
+            input[name] = value?.DeepClone();
+        }
+
         var output = new JsonObject();
         foreach (var (name, value) in state.Value?.Outputs ?? [])
         {
@@ -44,7 +50,7 @@ internal sealed class RunInstance(
         return new Instance(summary, new InstanceState(
             summary.Id, summary.DefinitionId, run.DefinitionVersion, run.CorrelationId, summary.Status, summary.SubStatus,
             [.. waits.Select(w => new Bookmark(w.Id.ToString(), w.Kind.ToString(), w.ActivityId, w.ActivityInstanceId, Time(w.CreatedAt)))],
-            incidents, Object(run.InputsJson), output, summary.CreatedAt, summary.UpdatedAt, summary.FinishedAt));
+            incidents, input, output, summary.CreatedAt, summary.UpdatedAt, summary.FinishedAt));
     }
 
     public InstanceSubStatus SubStatus =>
