@@ -15,11 +15,30 @@ if (args is ["generate", var target, ..])
     return FastDraft.Benchmarks.GenerationThroughput.Run(target, args[2..]);
 }
 
+if (args is ["prompts", ..])
+{
+    return FastDraft.Benchmarks.PromptRates.Run(args[1..]);
+}
+
+if (args is ["batch", ..])
+{
+    return FastDraft.Benchmarks.BatchRates.Run(args[1..]);
+}
+
+if (args is ["openvino-ir", var source, var destination])
+{
+    FastDraft.Export.OpenVino.OpenVinoModelWriter.Write(source, destination);
+    return 0;
+}
+
 if (args is not ["decode", var folder, .. var rest])
 {
     Console.Error.WriteLine("usage: FastDraft.Benchmarks train [vocabulary=8192] [hidden=128] [layers=2] [rows=16] [length=256] [steps=10] [maxLogits] [cpu|cuda]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks decode <model folder> [tokens=128] [runs=5] [threads=2] [engine=cpu|torch]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks generate <model folder> [rows=1024] [tokens=224] [prompt=32]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks prompts <model folder> <prompts.jsonl> [tokens=128] [threads=2]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks batch <model folder> [sequences=64] [positions=128] [threads=2]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
     return 64;
 }
 
@@ -53,22 +72,22 @@ Array.Sort(rates);
 Console.WriteLine($"decode: median {rates[runs / 2]:F1}, best {rates[^1]:F1} tokens/s ({threads} threads, {numTokens} tokens a run)");
 
 // A verification block of gamma + 1 tokens, rolled back every time: its price relative to one token bounds the speedup.
-foreach (var count in new[] { 1, 2, 4, 5, 8 })
+foreach (var count in new[] { 1, 2, 3, 4, 5, 8 })
 {
     using var session = model.StartSession(1, 256);
     session.Forward([.. prompt, .. prompt], new float[model.VocabularySize], 1);
     var logits = new float[count * model.VocabularySize];
-    var best = TimeSpan.MaxValue;
-    for (var i = 0; i < 400; i++)
+    var times = new double[400];
+    for (var i = 0; i < times.Length; i++)
     {
         var started = Stopwatch.GetTimestamp();
         session.Forward(prompt.AsSpan(0, count), logits, count);
-        var elapsed = Stopwatch.GetElapsedTime(started);
-        best = elapsed < best ? elapsed : best;
+        times[i] = Stopwatch.GetElapsedTime(started).TotalMilliseconds;
         session.Rollback(64);
     }
 
-    Console.WriteLine($"forward of {count} tokens: best {best.TotalMilliseconds:F2} ms");
+    Array.Sort(times);
+    Console.WriteLine($"forward of {count} tokens: best {times[0]:F3}, median {times[times.Length / 2]:F3} ms");
 }
 
 return 0;

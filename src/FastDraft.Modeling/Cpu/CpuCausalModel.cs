@@ -135,6 +135,9 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     /// <summary>Multiply-adds from which on a chunk is worth handing to another thread: a few microseconds.</summary>
     private const long WorkOfChunk = 1 << 19;
 
+    /// <summary>Elements of row-wise work (norms, rotary positions, gates) from which on a chunk is worth it.</summary>
+    private const int WidthOfChunk = 1 << 13;
+
     private readonly CpuCausalModel _model;
     private readonly int _batch;
     private readonly int _paddedCapacity;
@@ -142,6 +145,11 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     private readonly float[][] _values;
     private readonly MultiplyWork _multiply = new();
     private readonly AttendWork _attend;
+    private readonly RowWork _normalize;
+    private readonly RowWork _rotate;
+    private readonly RowWork _gate;
+    private (int Layer, int Count) _rotated;
+    private (float[] Weight, nint Input, nint Output) _normalized;
     private int _numRows;
     private float* _hidden;
     private float* _normed;
@@ -157,6 +165,9 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         _keys = [.. model.Layers.Select(_ => new float[size])];
         _values = [.. model.Layers.Select(_ => new float[size])];
         _attend = new AttendWork(this);
+        _normalize = new RowWork(NormalizeRows);
+        _rotate = new RowWork(RotateAndCacheRows);
+        _gate = new RowWork(GateRows);
     }
 
     public int Length { get; private set; }
@@ -244,10 +255,22 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         _model.Sharing.Run(_multiply, matrix.NumBlocks, chunk);
     }
 
+    /// <summary>Rows are independent of each other; few are not worth a second thread.</summary>
+    private void Rows(RowWork work, int numRows, int width) => _model.Sharing.Run(work, numRows, Math.Max(1, WidthOfChunk / width));
+
     private void Normalize(float* input, float* output, int numRows, float[] weight)
     {
+        _normalized = (weight, (nint)input, (nint)output);
+        Rows(_normalize, numRows, weight.Length);
+    }
+
+    private void NormalizeRows(int start, int end)
+    {
+        var weight = _normalized.Weight;
+        var input = (float*)_normalized.Input;
+        var output = (float*)_normalized.Output;
         var hidden = weight.Length;
-        for (var row = 0; row < numRows; row++)
+        for (var row = start; row < end; row++)
         {
             var source = new ReadOnlySpan<float>(input + ((long)row * hidden), hidden);
             var destination = new Span<float>(output + ((long)row * hidden), hidden);
@@ -259,42 +282,68 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
 
     private void RotateAndCache(int layer, int numRows, int count)
     {
+        _rotated = (layer, count);
+        Rows(_rotate, numRows, (_model.Config.NumHeads + (2 * _model.Config.NumKeyValueHeads)) * _model.Config.HeadSize);
+    }
+
+    private void RotateAndCacheRows(int start, int end)
+    {
         var config = _model.Config;
         var (size, half, heads, keyValueHeads) = (config.HeadSize, config.HeadSize / 2, config.NumHeads, config.NumKeyValueHeads);
         var width = (heads + (2 * keyValueHeads)) * size;
-        for (var row = 0; row < numRows; row++)
+        var (layer, count) = _rotated;
+        fixed (float* keys = _keys[layer], values = _values[layer], cos = _model.Cos, sin = _model.Sin)
         {
-            var position = Length + (row % count);
-            var projected = _projected + ((long)row * width);
-            for (var head = 0; head < heads + keyValueHeads; head++)
+            for (var row = start; row < end; row++)
             {
-                var x = projected + (head * size);
-                for (var i = 0; i < half; i++)
+                var position = Length + (row % count);
+                var projected = _projected + ((long)row * width);
+                for (var head = 0; head < heads + keyValueHeads; head++)
                 {
-                    var (cos, sin) = (_model.Cos[(position * half) + i], _model.Sin[(position * half) + i]);
-                    (x[i], x[i + half]) = ((x[i] * cos) - (x[i + half] * sin), (x[i + half] * cos) + (x[i] * sin));
+                    Rotate(projected + (head * size), cos + (position * half), sin + (position * half), half);
                 }
-            }
 
-            for (var head = 0; head < keyValueHeads; head++)
-            {
-                var first = ((row / count * keyValueHeads) + head) * _paddedCapacity * size;
-                new ReadOnlySpan<float>(projected + ((heads + keyValueHeads + head) * size), size).CopyTo(_values[layer].AsSpan(first + (position * size), size));
-                var key = projected + ((heads + head) * size);
-                var at = first + (position / Lanes * size * Lanes) + (position % Lanes);
-                for (var i = 0; i < size; i++, at += Lanes)
+                for (var head = 0; head < keyValueHeads; head++)
                 {
-                    _keys[layer][at] = key[i];
+                    var first = ((row / count * keyValueHeads) + head) * _paddedCapacity * size;
+                    new ReadOnlySpan<float>(projected + ((heads + keyValueHeads + head) * size), size).CopyTo(new Span<float>(values + first + (position * size), size));
+                    var key = projected + ((heads + head) * size);
+                    var at = keys + first + (position / Lanes * size * Lanes) + (position % Lanes);
+                    for (var i = 0; i < size; i++, at += Lanes)
+                    {
+                        *at = key[i];
+                    }
                 }
             }
         }
     }
 
+    /// <summary>Half-split rotary positions: element i turns with element i + half.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Rotate(float* x, float* cos, float* sin, int half)
+    {
+        var i = 0;
+        for (; i + Lanes <= half; i += Lanes)
+        {
+            var (first, second) = (Vector512.Load(x + i), Vector512.Load(x + i + half));
+            var (c, s) = (Vector512.Load(cos + i), Vector512.Load(sin + i));
+            ((first * c) - (second * s)).Store(x + i);
+            ((second * c) + (first * s)).Store(x + i + half);
+        }
+
+        for (; i < half; i++)
+        {
+            (x[i], x[i + half]) = ((x[i] * cos[i]) - (x[i + half] * sin[i]), (x[i + half] * cos[i]) + (x[i] * sin[i]));
+        }
+    }
+
     /// <summary>mixed = silu(gate) * up</summary>
-    private void Gate(int numRows)
+    private void Gate(int numRows) => Rows(_gate, numRows, 4 * _model.Config.IntermediateSize);
+
+    private void GateRows(int start, int end)
     {
         var size = _model.Config.IntermediateSize;
-        for (var row = 0; row < numRows; row++)
+        for (var row = start; row < end; row++)
         {
             var gate = new ReadOnlySpan<float>(_gateUp + ((long)row * 2 * size), size);
             var up = new ReadOnlySpan<float>(_gateUp + ((long)row * 2 * size) + size, size);
@@ -387,10 +436,8 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
                     var length = session.Length + (row % _count) + 1;
                     var offset = ((row / _count * keyValueHeads) + (head / (heads / keyValueHeads))) * session._paddedCapacity * size;
                     Score(session._projected + ((long)row * width) + (head * size), keys + offset, scores, length, size);
-                    var law = new Span<float>(scores, length);
-                    TensorPrimitives.Multiply(law, scale, law);
-                    TensorPrimitives.SoftMax(law, law);
-                    Mix(scores, values + offset, session._mixed + ((long)row * heads * size) + (head * size), length, size);
+                    var sum = Exponentials(scores, length, scale);
+                    Mix(scores, values + offset, session._mixed + ((long)row * heads * size) + (head * size), length, size, 1f / sum);
                 }
             }
         }
@@ -399,7 +446,30 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void Score(float* query, float* keys, float* scores, int length, int size)
         {
-            for (var position = 0; position < length; position += Lanes, keys += size * Lanes)
+            var position = 0;
+            var block = size * Lanes;
+
+            // Four blocks at a time: a sum of one waits for its own last multiply-add, those of four do not wait for each other.
+            for (; position + (3 * Lanes) < length; position += 4 * Lanes, keys += 4 * block)
+            {
+                var (sum0, sum1, sum2, sum3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+                for (var i = 0; i < size; i++)
+                {
+                    var q = Vector512.Create(query[i]);
+                    var key = keys + (i * Lanes);
+                    sum0 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key), sum0);
+                    sum1 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key + block), sum1);
+                    sum2 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key + (2 * block)), sum2);
+                    sum3 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key + (3 * block)), sum3);
+                }
+
+                sum0.Store(scores + position);
+                sum1.Store(scores + position + Lanes);
+                sum2.Store(scores + position + (2 * Lanes));
+                sum3.Store(scores + position + (3 * Lanes));
+            }
+
+            for (; position < length; position += Lanes, keys += block)
             {
                 var sum = Vector512<float>.Zero;
                 for (var i = 0; i < size; i++)
@@ -411,20 +481,66 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             }
         }
 
-        /// <summary>mixed = sum over positions of law[position] value[position]</summary>
+        /// <summary>scores = exp(scale (scores - max)); returns their sum. Whole vectors only, so that a value does not depend on where it lies.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static void Mix(float* law, float* values, float* mixed, int length, int size)
+        private static float Exponentials(float* scores, int length, float scale)
+        {
+            var last = (length - 1) / Lanes * Lanes;
+            var inside = Vector512.LessThan(Vector512<int>.Indices + Vector512.Create(last), Vector512.Create(length)).AsSingle();
+            Vector512.ConditionalSelect(inside, Vector512.Load(scores + last), Vector512.Create(float.NegativeInfinity)).Store(scores + last);
+            var most = Vector512.Load(scores);
+            for (var position = Lanes; position < length; position += Lanes)
+            {
+                most = Vector512.Max(most, Vector512.Load(scores + position));
+            }
+
+            var max = most[0];
+            for (var lane = 1; lane < Lanes; lane++)
+            {
+                max = MathF.Max(max, most[lane]);
+            }
+
+            for (var position = 0; position < length; position += Lanes)
+            {
+                ((Vector512.Load(scores + position) - Vector512.Create(max)) * Vector512.Create(scale)).Store(scores + position);
+            }
+
+            // TensorPrimitives rather than Vector512.Exp: a loop is compiled optimized at once, that method only after some hundred milliseconds.
+            var padded = new Span<float>(scores, last + Lanes);
+            TensorPrimitives.Exp(padded, padded);
+            var sum = Vector512<float>.Zero;
+            for (var position = 0; position < length; position += Lanes)
+            {
+                sum += Vector512.Load(scores + position);
+            }
+
+            return Vector512.Sum(sum);
+        }
+
+        /// <summary>mixed = factor * sum over positions of law[position] value[position]; the remainder after whole fours adds to the first of four chains.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static void Mix(float* law, float* values, float* mixed, int length, int size, float factor)
         {
             var i = 0;
             for (; i + Lanes <= size; i += Lanes)
             {
-                var sum = Vector512<float>.Zero;
-                for (var position = 0; position < length; position++)
+                var (sum0, sum1, sum2, sum3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+                var value = values + i;
+                var position = 0;
+                for (; position + 4 <= length; position += 4, value += 4 * size)
                 {
-                    sum = Vector512.FusedMultiplyAdd(Vector512.Create(law[position]), Vector512.Load(values + (position * size) + i), sum);
+                    sum0 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position]), Vector512.Load(value), sum0);
+                    sum1 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position + 1]), Vector512.Load(value + size), sum1);
+                    sum2 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position + 2]), Vector512.Load(value + (2 * size)), sum2);
+                    sum3 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position + 3]), Vector512.Load(value + (3 * size)), sum3);
                 }
 
-                sum.Store(mixed + i);
+                for (; position < length; position++, value += size)
+                {
+                    sum0 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position]), Vector512.Load(value), sum0);
+                }
+
+                (((sum0 + sum1) + (sum2 + sum3)) * Vector512.Create(factor)).Store(mixed + i);
             }
 
             for (; i < size; i++)
@@ -435,8 +551,14 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
                     sum = MathF.FusedMultiplyAdd(law[position], values[(position * size) + i], sum);
                 }
 
-                mixed[i] = sum;
+                mixed[i] = sum * factor;
             }
         }
+    }
+
+    /// <summary>A range of rows; the method is bound once, a step allocates nothing.</summary>
+    private sealed class RowWork(Action<int, int> rows) : IRangeWork
+    {
+        public void Run(int start, int end) => rows(start, end);
     }
 }

@@ -32,6 +32,7 @@ public sealed class PretrainDraftStage : IStage
             new("numLayers", SettingType.Integer, "Layers, instead of the derived number.", Minimum: 1, Category: "Architecture"),
             new("hiddenSize", SettingType.Integer, "Hidden size, instead of the derived one.", Minimum: 2, Category: "Architecture"),
             new("numHeads", SettingType.Integer, "Attention heads, instead of the derived number.", Minimum: 1, Category: "Architecture"),
+            new("precision", SettingType.Choice, "Numbers the weights are stored and multiplied in; auto is bfloat16 on cuda and float32 on cpu.", "auto", Choices: ["auto", "float32", "bfloat16"], Category: "Training"),
             new("seed", SettingType.Integer, "Seed of the weights and of the data order.", 1),
             TensorStages.Accelerator,
         ],
@@ -123,7 +124,13 @@ public sealed class PretrainDraftStage : IStage
 
     private static Decoder Start(StageContext context, DecoderConfig target, Device device)
     {
-        var dtype = DraftTraining.ComputeType(device);
+        var dtype = context.Text("precision") switch
+        {
+            "float32" => ScalarType.Float32,
+            "bfloat16" when device.type == DeviceType.CUDA => ScalarType.BFloat16,
+            "bfloat16" => throw new StageFailureException(FailureKind.Config, "precision 'bfloat16' needs accelerator 'cuda': on a CPU its products are slower and less exact than float32.", "auto"),
+            _ => DraftTraining.ComputeType(device),
+        };
         if (context.HasInput("draft"))
         {
             var draft = TensorStages.LoadDecoder(context.Input("draft"), device, dtype);
