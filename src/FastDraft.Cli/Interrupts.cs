@@ -4,13 +4,14 @@ namespace FastDraft.Cli;
 
 /// <summary>
 /// Ctrl-C and SIGTERM. The first one stops a command in order: a run keeps its finished stages and checkpoints and can go on. The
-/// second Ctrl-C says that the run itself is not wanted any more.
+/// second Ctrl-C ends the process, unless a command listens to it.
 /// </summary>
 internal sealed class Interrupts : IDisposable
 {
     private readonly CancellationTokenSource _first = new();
     private readonly CancellationTokenSource _second = new();
     private readonly List<PosixSignalRegistration> _registrations;
+    private volatile bool _listening;
 
     public Interrupts() => _registrations =
     [
@@ -20,7 +21,12 @@ internal sealed class Interrupts : IDisposable
 
     public CancellationToken First => _first.Token;
 
-    public CancellationToken Second => _second.Token;
+    /// <summary>From now on the second Ctrl-C is the caller's.</summary>
+    public CancellationToken ListenToSecond()
+    {
+        _listening = true;
+        return _second.Token;
+    }
 
     public void Dispose()
     {
@@ -31,7 +37,8 @@ internal sealed class Interrupts : IDisposable
 
     private void On(PosixSignalContext context)
     {
-        context.Cancel = true;
-        (_first.IsCancellationRequested && context.Signal == PosixSignal.SIGINT ? _second : _first).Cancel();
+        var again = _first.IsCancellationRequested && context.Signal == PosixSignal.SIGINT;
+        context.Cancel = !again || _listening;
+        (again ? _second : _first).Cancel();
     }
 }

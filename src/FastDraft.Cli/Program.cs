@@ -1,6 +1,6 @@
 using System.CommandLine;
 using FastDraft.Cli;
-using FastDraft.Cli.Commands;
+using FastDraft.Core.Stages;
 using FastDraft.Server.Worker;
 using FastDraft.Stages;
 
@@ -11,24 +11,7 @@ if (args is ["worker", ..])
 }
 
 using var interrupts = new Interrupts();
-var root = new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
-{
-    RunCommand.Build(interrupts),
-    ServeCommand.Build(),
-    PlanCommand.Build(),
-    WorkflowCommand.Build(),
-    RunsCommand.Build(interrupts),
-    GenerateCommand.Build(),
-    DoctorCommand.Build(),
-    CompletionCommand.Build(),
-    HelpCommand.Build(),
-};
-foreach (var command in ArtifactsCommand.Build())
-{
-    root.Subcommands.Add(command);
-}
-
-var parsed = root.Parse(args);
+var parsed = CommandLine.Build(interrupts).Parse(args);
 if (parsed.Errors.Count > 0)
 {
     foreach (var error in parsed.Errors)
@@ -37,7 +20,7 @@ if (parsed.Errors.Count > 0)
     }
 
     Console.Error.WriteLine("  try: fastdraft --help");
-    return FastDraft.Core.Stages.ExitCode.Config;
+    return ExitCode.Config;
 }
 
 // Signals are ours: a run that is stopped in order takes its workers with it first.

@@ -5,7 +5,7 @@ using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Persistence;
 
-/// <summary>Read-only questions; usable from any process while a host works.</summary>
+/// <summary>Questions that any process may ask while a host works, and the eviction of results from reuse.</summary>
 public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options, string logFolder)
 {
     public async Task<IReadOnlyList<RunView>> ListRunsAsync(int limit = 50, CancellationToken ct = default)
@@ -99,6 +99,25 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
 
     private static Dictionary<string, string> Texts(string json) => JsonNode.Parse(json)!.AsObject().Where(p => p.Value is not null)
         .ToDictionary(p => p.Key, p => p.Value!.GetValueKind() == System.Text.Json.JsonValueKind.String ? p.Value.GetValue<string>() : p.Value.ToJsonString());
+
+    /// <summary>Stage runs whose outputs a later run with the same key would take, newest first.</summary>
+    public async Task<IReadOnlyList<ReusableView>> ReusableAsync(string? stage = null, Guid? runId = null, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var rows = await Reusable(db, stage, runId).OrderByDescending(s => s.EndedAt).ToListAsync(ct);
+        return [.. rows.Select(s => new ReusableView(s.KeyDigest!, s.Stage, s.ActivityId, s.RunId, Time(s.EndedAt)))];
+    }
+
+    /// <summary>Takes the key from stage runs, so that nothing finds them; the key's text stays, so that a later run can say what changed.</summary>
+    /// <returns>How many.</returns>
+    public async Task<int> EvictAsync(string? stage = null, Guid? runId = null, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await Reusable(db, stage, runId).ExecuteUpdateAsync(u => u.SetProperty(s => s.KeyDigest, (string?)null), ct);
+    }
+
+    private static IQueryable<StageRunRow> Reusable(PipelineDbContext db, string? stage, Guid? runId) =>
+        db.StageRuns.Where(s => s.KeyDigest != null && s.State == StageRunState.Succeeded && (stage == null || s.Stage == stage) && (runId == null || s.RunId == runId));
 
     /// <summary>The lines of an attempt, as the worker wrote them; null is the last attempt.</summary>
     public async Task<IReadOnlyList<string>> LogsAsync(Guid runId, string activityId, int? attempt = null, CancellationToken ct = default)

@@ -29,6 +29,9 @@ public sealed record StageFacts(
 
 public sealed record LineageView(IReadOnlyList<LineageNode> Nodes, IReadOnlyList<LineageEdge> Edges);
 
+/// <summary>A result that a later run with the same key would take.</summary>
+public sealed record ReusableView(string KeyDigest, string Stage, string ActivityId, Guid RunId, DateTimeOffset? EndedAt);
+
 public sealed record MetricView(string Stage, string ActivityId, int Attempt, string Name, double Value, long Step);
 
 /// <summary>A shortened id fits several things.</summary>

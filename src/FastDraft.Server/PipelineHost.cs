@@ -23,6 +23,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly Reconciler reconciler;
     private readonly ScheduleLoop schedules;
     private Task reconciling = Task.CompletedTask;
+    private int disposed;
     private Task scheduling = Task.CompletedTask;
 
     private PipelineHost(PipelineOptions options, PipelineStore store)
@@ -105,6 +106,11 @@ public sealed class PipelineHost : IAsyncDisposable
     /// <summary>Stops the workers; unfinished runs stay in the tables and are taken up by the next host.</summary>
     public async ValueTask DisposeAsync()
     {
+        if (Interlocked.Exchange(ref disposed, 1) == 1)
+        {
+            return;
+        }
+
         await stop.CancelAsync();
         server.SendStop();
         await reconciling;

@@ -53,7 +53,13 @@ public sealed class BadInputFacts(TinyPipeline tiny)
         var tokenizer = JsonNode.Parse(await File.ReadAllTextAsync(path))!;
         tokenizer["added_tokens"]!.AsArray().Add(new JsonObject
         {
-            ["id"] = 90_000, ["content"] = "<other>", ["single_word"] = false, ["lstrip"] = false, ["rstrip"] = false, ["normalized"] = false, ["special"] = true,
+            ["id"] = 90_000,
+            ["content"] = "<other>",
+            ["single_word"] = false,
+            ["lstrip"] = false,
+            ["rstrip"] = false,
+            ["normalized"] = false,
+            ["special"] = true,
         });
         await File.WriteAllTextAsync(path, tokenizer.ToJsonString());
         await RefusedAsync(Data, ["90000", "vocab_size of config.json is 4096", "tokenizer.json published with this model"], "--set", $"target={target}");
@@ -147,7 +153,8 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     {
         var workflow = tiny.Changed("wired.json", w => TinyPipeline.Stage(w, "pretrain")["tokens"] = new JsonObject
         {
-            ["typeName"] = "String", ["expression"] = new JsonObject { ["type"] = "Literal", ["value"] = "ingest.corpus" },
+            ["typeName"] = "String",
+            ["expression"] = new JsonObject { ["type"] = "Literal", ["value"] = "ingest.corpus" },
         });
         Says(await tiny.CliAsync("workflow", "validate", workflow), Config, ["input 'tokens' expects kind token-shards, got corpus (from 'ingest.corpus')", "set 'tokens' to 'align.tokens'"]);
     }
@@ -188,7 +195,7 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     [Fact]
     public async Task A_workflow_that_is_missing_or_no_json_or_too_deep_is_refused()
     {
-        Says(await tiny.CliAsync("run", "absent.json"), Config, ["'absent.json' does not exist"]);
+        Says(await tiny.CliAsync("run", "absent.json"), Config, ["'absent.json' does not exist in "]);
         Says(await tiny.CliAsync("run", tiny.Write("broken.json", "{ \"root\": ")), Config, ["broken.json:1:", "Not valid JSON"]);
         Says(await tiny.CliAsync("run", tiny.Write("deep.json", new string('[', 100) + new string(']', 100))), Config, ["deep.json:1:", "depth"]);
     }

@@ -27,13 +27,13 @@ internal static class GenerateCommand
         {
             model, draft, prompt, promptIds, maxTokens, temperature, draftLength, seed, ignoreEos, SharedOptions.Format,
         };
-        command.SetAction((parsed, _) => CliErrors.GuardAsync(() => Task.FromResult(Run(new Request(
+        command.SetAction((parsed, token) => CliErrors.GuardAsync(() => Task.FromResult(Run(new Request(
             parsed.GetValue(model)!, parsed.GetValue(draft), parsed.GetValue(prompt), parsed.GetValue(promptIds), parsed.GetValue(maxTokens),
-            parsed.GetValue(temperature), parsed.GetValue(draftLength), parsed.GetValue(seed), parsed.GetValue(ignoreEos), SharedOptions.IsJson(parsed))))));
+            parsed.GetValue(temperature), parsed.GetValue(draftLength), parsed.GetValue(seed), parsed.GetValue(ignoreEos), SharedOptions.IsJson(parsed)), token))));
         return command;
     }
 
-    private static int Run(Request request)
+    private static int Run(Request request, CancellationToken cancellationToken)
     {
         if (request.Prompt is null == request.PromptIds is null)
         {
@@ -70,6 +70,11 @@ internal static class GenerateCommand
             throw new CliException(ExitCode.Data, $"The draft's vocabulary has {draft.VocabularySize} tokens, the target's {target.VocabularySize}.", "a draft made for this target");
         }
 
+        if (request.Draft is not null && tokenizer is not null && HasTokenizer(request.Draft) && HuggingFaceTokenizer.Load(request.Draft).VocabularyDigest() != tokenizer.VocabularyDigest())
+        {
+            throw new CliException(ExitCode.Data, $"The draft's tokens are not those of '{request.Model}': it was made with another tokenizer.", "a draft made for this target");
+        }
+
         var options = new GenerationOptions
         {
             MaxNewTokens = request.MaxTokens,
@@ -80,11 +85,16 @@ internal static class GenerateCommand
             EosTokenIds = config.EosTokenIds,
         };
         var printer = request.Json || tokenizer is null ? null : new StreamPrinter(tokenizer);
-        Action<int>? onToken = printer is null ? null : printer.Add;
+        void OnToken(int id)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            printer?.Add(id);
+        }
+
         var started = Stopwatch.GetTimestamp();
         var result = draft is null
-            ? new PlainDecoder(target).Generate(promptIds, options, onToken)
-            : new SpeculativeDecoder(target, draft).Generate(promptIds, options, onToken);
+            ? new PlainDecoder(target).Generate(promptIds, options, OnToken)
+            : new SpeculativeDecoder(target, draft).Generate(promptIds, options, OnToken);
         var tokensPerSecond = result.Ids.Length / Stopwatch.GetElapsedTime(started).TotalSeconds;
         if (request.Json)
         {

@@ -85,8 +85,9 @@ internal static class RunCommand
     private static async Task<int> StopAsync(PipelineHost host, Guid runId, Interrupts interrupts)
     {
         await Console.Error.WriteLineAsync($"Stopping; what has finished is kept. Ctrl-C again cancels the run.\n  go on with: fastdraft run --resume {Figures.Short(runId)}");
+        var second = interrupts.ListenToSecond();
         var stopped = host.DisposeAsync().AsTask();
-        await Task.WhenAny(stopped, Task.Delay(Timeout.Infinite, interrupts.Second));
+        await Task.WhenAny(stopped, Task.Delay(Timeout.Infinite, second));
         if (!stopped.IsCompleted)
         {
             await host.Store.CancelAsync(runId, CancellationToken.None);

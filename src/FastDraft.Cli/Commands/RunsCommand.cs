@@ -159,6 +159,7 @@ internal static class RunsCommand
                 }
             }
 
+            log.Flush();
             return;
         }
 
@@ -176,6 +177,7 @@ internal static class RunsCommand
                 }
             }
 
+            log.Flush();
             if (!json && s.Failure is not null)
             {
                 log.Write(new StageChanged(s.EndedAt ?? view.CreatedAt, s.ActivityId, s.Stage, s.State, s.Attempts.Count, null, s.Failure, s.Hint));

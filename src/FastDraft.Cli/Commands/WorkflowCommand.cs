@@ -12,9 +12,16 @@ internal static class WorkflowCommand
     {
         var command = new Command("workflow", "Check and show workflow definitions");
         var file = new Argument<string>("file") { Description = "Workflow definition (Elsa 3 JSON)" };
-        var validate = new Command("validate", "Report every error of a definition at once") { file };
+        var validate = new Command("validate", "Report every error of a definition at once") { file, SharedOptions.Format };
         validate.SetAction((parsed, _) => CliErrors.GuardAsync(() =>
         {
+            if (SharedOptions.IsJson(parsed))
+            {
+                var errors = Errors(parsed.GetValue(file)!, out var _);
+                Output.WriteJson(errors);
+                return Task.FromResult(errors.Count == 0 ? ExitCode.Ok : ExitCode.Config);
+            }
+
             var definition = Load(parsed.GetValue(file)!);
             Console.Out.WriteLine($"{definition.Name} is valid  {definition.Digest}");
             return Task.FromResult(ExitCode.Ok);
@@ -33,13 +40,7 @@ internal static class WorkflowCommand
     /// <summary>Reads and validates a definition; every error is printed as <c>file:line:column what, try</c>.</summary>
     public static WorkflowDefinition Load(string path)
     {
-        if (!File.Exists(path))
-        {
-            throw new CliException(ExitCode.Config, $"Workflow '{path}' does not exist.", "fastdraft run workflows/quickstart.json");
-        }
-
-        var json = File.ReadAllText(path);
-        var errors = WorkflowValidator.Validate(json, path, BuiltinStages.Descriptors);
+        var errors = Errors(path, out var json);
         if (errors.Count == 0)
         {
             return WorkflowDefinition.Parse(json);
@@ -51,6 +52,17 @@ internal static class WorkflowCommand
         }
 
         throw new CliException(ExitCode.Config, $"{path} has {errors.Count} error{(errors.Count == 1 ? string.Empty : "s")}; nothing was run.");
+    }
+
+    private static IReadOnlyList<WorkflowError> Errors(string path, out string json)
+    {
+        if (!File.Exists(path))
+        {
+            throw new CliException(ExitCode.Config, $"Workflow '{path}' does not exist{(Path.IsPathRooted(path) ? string.Empty : $" in {Environment.CurrentDirectory}")}.", "fastdraft run workflows/quickstart.json");
+        }
+
+        json = File.ReadAllText(path);
+        return WorkflowValidator.Validate(json, path, BuiltinStages.Descriptors);
     }
 
     private static void Show(WorkflowDefinition definition, bool json)

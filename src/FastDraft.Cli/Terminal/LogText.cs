@@ -56,7 +56,8 @@ internal sealed class LogText(bool withStage)
         }
     }
 
-    private void Flush()
+    /// <summary>Writes the figures that wait for more of the same step.</summary>
+    public void Flush()
     {
         if (_figures.Count > 0)
         {

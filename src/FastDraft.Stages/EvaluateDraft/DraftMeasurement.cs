@@ -130,7 +130,7 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
                 var plain = generate(prompt, temperature, 0, seed, recordOverlaps: false);
                 var speculative = generate(prompt, temperature, gamma, seed, recordOverlaps: false);
                 Record(prompt, temperature, gamma, seed, plain, speculative);
-                progress?.Invoke(++done, null);
+                progress?.Invoke(++done, done <= NumFirstPass ? NumFirstPass : null);
             }
         }
     }
@@ -156,6 +156,9 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
             divergences.Add((measurement, position, plain.Ids.ElementAtOrDefault(position, -1), speculative.Ids.ElementAtOrDefault(position, -1)));
         }
     }
+
+    /// <summary>What one pass over everything takes; how often it repeats depends on the time left.</summary>
+    private long NumFirstPass => (long)plan.Prompts.Count * plan.DraftLengths.Count * plan.Temperatures.Count;
 
     private List<PromptMeasurement> At(double temperature, int gamma) =>
         measurements.FindAll(m => m.Temperature == temperature && m.DraftLength == gamma);

@@ -98,7 +98,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             TimeSpan.FromSeconds(context.Integer("sweepBudgetSeconds")!.Value),
             (double)draft.NumParameters / target.NumParameters);
         var measurement = new DraftMeasurement(
-            plan, DecoderOutputs.Of(target, draft, maxNewTokens, targetConfig.EosTokenIds), clock, (done, total) => context.Events.Progress(done, total, "outputs"));
+            plan, DecoderOutputs.Of(target, draft, maxNewTokens, targetConfig.EosTokenIds), clock, (done, total) => context.Events.Progress(done, total, "pairs of outputs"));
         var results = measurement.Run(overhead => new(draftSeconds, targetSeconds, overhead), cancellationToken);
 
         // Every lowest-temperature condition was measured, so exactly one pooled draft length is the best.
@@ -124,7 +124,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
                 prompts.Count),
             clock.GetUtcNow(),
             Versions(),
-            context.Settings.DeepClone().AsObject(),
+            WithoutFolders(context.Settings),
             Facts(Path.GetFileName(Path.TrimEndingDirectorySeparator(targetFolder)), targetFolder, targetConfig),
             Facts("draft", draftFolder, TensorStages.Reading(() => DecoderConfig.Load(draftFolder))),
             plan.CostRatio,
@@ -140,6 +140,19 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             warnings);
         Write(context, report, measurement);
         return Task.CompletedTask;
+    }
+
+    /// <summary>Models and prompts are named by their digests; where they lay is nobody's business a year later.</summary>
+    private static JsonObject WithoutFolders(JsonObject settings)
+    {
+        var kept = settings.DeepClone().AsObject();
+        kept["target"] = Path.GetFileName(Path.TrimEndingDirectorySeparator(kept["target"]!.GetValue<string>()));
+        if (kept["prompts"] is JsonArray prompts)
+        {
+            kept["prompts"] = new JsonArray([.. prompts.Select(p => (JsonNode)Path.GetFileName(p!.GetValue<string>()))]);
+        }
+
+        return kept;
     }
 
     private static void Write(StageContext context, EvaluationReport report, DraftMeasurement measurement)

@@ -29,40 +29,52 @@ public static class ReportPage
         .bar{height:8px;background:var(--surface-2);border-radius:4px;position:relative;min-width:120px}.bar i{position:absolute;inset:0 auto 0 0;background:var(--series-1);border-radius:4px}.bar em{position:absolute;top:-2px;bottom:-2px;border-left:2px solid var(--ink);border-right:2px solid var(--ink);opacity:.55}
         .text{font-family:var(--mono);font-size:12.5px;line-height:2;padding:12px 14px;white-space:pre-wrap;overflow-wrap:anywhere}.text b,b.key{font-weight:400;background:var(--good-soft);border-radius:3px;padding:2px 0}.text u,u.key{text-decoration:none;border-bottom:2px solid var(--series-2)}
         dl{display:grid;grid-template-columns:170px 1fr;gap:5px 12px;margin:0;padding:12px 14px;font-size:13px}dt{color:var(--ink-3)}dd{margin:0;min-width:0;overflow-wrap:anywhere}
-        @media(max-width:760px){.four{grid-template-columns:1fr 1fr}.two{grid-template-columns:minmax(0,1fr)}dl{grid-template-columns:1fr}}@media print{.card{break-inside:avoid}}
+        @media(max-width:760px){.four{grid-template-columns:1fr 1fr}.two{grid-template-columns:minmax(0,1fr)}dl{grid-template-columns:1fr}}@media print{:root{color-scheme:light}body{background:none;-webkit-print-color-adjust:exact;print-color-adjust:exact}main{max-width:none;padding:0}.card{break-inside:avoid}.scroll{overflow:visible}table{font-size:12px}th,td{padding:5px 6px}}
         """;
 
     /// <summary>The one sentence that answers whether this draft is worth serving.</summary>
     public static string Answer(EvaluationReport report)
     {
-        var s = report.Summary;
-        var at = string.Create(CultureInfo.InvariantCulture, $"at T={s.Temperature:0.##} with draft length {s.DraftLength}");
-        var identity = s.Temperature > 0 ? "" : $"; output identical on {s.IdenticalPrompts} of {s.NumPrompts} prompts";
+        var (s, target) = (report.Summary, report.Target.Name);
+        var at = string.Create(CultureInfo.InvariantCulture, $"at T = {s.Temperature:0.##} with draft length {s.DraftLength}");
+        var text = s.Temperature > 0 ? "" : s.IdenticalPrompts == s.NumPrompts
+            ? $" and writes exactly the same text on {s.IdenticalPrompts} of {s.NumPrompts} prompts"
+            : $", but writes the same text on only {s.IdenticalPrompts} of {s.NumPrompts} prompts";
         if (!double.IsFinite(s.WallClockSpeedup))
         {
-            return $"The speed-up of {report.Target.Name} could not be measured {at}{identity}";
+            return $"The speed-up of {target} could not be measured {at}";
         }
 
-        var interval = $"(95 % CI {F(s.WallClockSpeedupCi.Low)}-{F(s.WallClockSpeedupCi.High)})";
-        var claim = s.WallClockSpeedupCi switch
+        var interval = $"({F(s.WallClockSpeedupCi.Low)} to {F(s.WallClockSpeedupCi.High)})";
+        return s.WallClockSpeedupCi switch
         {
-            { Low: > 1 } => $"This draft makes {report.Target.Name} {F(s.WallClockSpeedup)}x faster {interval}",
-            { High: < 1 } => $"This draft makes {report.Target.Name} slower: {F(s.WallClockSpeedup)}x its plain speed {interval}",
-            _ => $"This draft makes no clear difference to {report.Target.Name}: {F(s.WallClockSpeedup)}x its plain speed {interval}",
+            { Low: > 1 } => $"This draft makes {target} {F(s.WallClockSpeedup)} times faster {interval}{text}, {at}",
+            { High: < 1 } => $"This draft makes {target} slower, {F(s.WallClockSpeedup)} of its plain speed {interval}{text}, {at}",
+            _ => $"This draft makes no clear difference to {target}, {F(s.WallClockSpeedup)} times its plain speed {interval}{text}, {at}",
         };
-        return $"{claim} {at}{identity}";
     }
 
-    /// <summary>What would help most: a draft that costs nothing, or one that is always right.</summary>
-    public static string Limit(EvaluationReport report)
+    /// <summary>Why the speed-up is what it is, from the latency model: what a block costs, what it yields, and what would help most.</summary>
+    public static string Why(EvaluationReport report)
     {
         var (s, latency) = (report.Summary, report.Latency.ToModel());
         var block = latency.RelativeBlockTime(s.DraftLength);
-        var free = s.BlockEfficiency / (block - (s.DraftLength * latency.DraftCost));
-        var perfect = (s.DraftLength + 1) / block;
-        return perfect >= free
-            ? $"What limits it is acceptance: a draft of the same speed that is always right would reach {F(perfect)}x, a draft that costs no time {F(free)}x."
-            : $"What limits it is the draft's own time per call: a draft that costs no time would reach {F(free)}x, one of the same speed that is always right {F(perfect)}x.";
+        var drafting = s.DraftLength * latency.DraftCost;
+        var verifying = latency.TargetCost(s.DraftLength + 1);
+        var cost = $"A block costs {F(block)} plain tokens ({F(verifying)} to verify {s.DraftLength + 1} tokens, {F(drafting)} to draft, {F(block - verifying - drafting)} beside) and yields {F(s.BlockEfficiency)}.";
+        if (s.BlockEfficiency < block)
+        {
+            var needed = (block - 1) / s.DraftLength;
+            var most = verifying >= drafting ? "verification costs most: a larger target or a shorter draft length" : "drafting costs most: a smaller draft model";
+            return cost + (needed <= 1
+                ? $" To break even the acceptance rate would have to be {P(needed)}; it is {P(s.AcceptanceRate)}: more training or alignment of the draft helps."
+                : $" Even a draft that is always right would not break even: {most} helps.");
+        }
+
+        var (free, perfect) = (s.BlockEfficiency / (block - drafting), (s.DraftLength + 1) / block);
+        return cost + (perfect >= free
+            ? $" What limits it is acceptance: a draft of the same speed that is always right would reach {F(perfect)} times, one that costs no time {F(free)}."
+            : $" What limits it is the draft's own time: a draft that costs no time would reach {F(free)} times, one of the same speed that is always right {F(perfect)}.");
     }
 
     public static string Render(EvaluationReport report)
@@ -73,7 +85,7 @@ public static class ReportPage
         var page = new StringBuilder();
         page.Append("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"/><title>")
             .Append(E(Answer(report))).Append("</title><style>").Append(Style).Append("</style></head><body><main>\n<h1>").Append(E(Answer(report))).Append("</h1>\n");
-        page.Append(CultureInfo.InvariantCulture, $"""<p class="lead">On {s.NumPrompts} held-out prompts the target wrote {Rate(best?.SpeculativeTokensPerSecond)} instead of {Rate(best?.PlainTokensPerSecond)} tokens a second. {E(Limit(report))} <span class="muted small">{report.CreatedAt:d MMM yyyy}, {E(report.Machine.Processor)}, {report.Machine.NumThreads} threads, {E(report.Machine.Precision)}.</span></p>""");
+        page.Append(CultureInfo.InvariantCulture, $"""<p class="lead">On {s.NumPrompts} held-out prompts it writes {Rate(best?.SpeculativeTokensPerSecond)} instead of {Rate(best?.PlainTokensPerSecond)} tokens a second. {E(Why(report))}</p><p class="muted small">{report.CreatedAt:d MMM yyyy}, {E(report.Machine.Processor)}, {report.Machine.NumThreads} threads, {E(report.Machine.Precision)}</p>""");
         Tiles(page, report);
         foreach (var warning in report.Warnings)
         {
@@ -90,6 +102,7 @@ public static class ReportPage
         AcceptancePlot(page, report);
         page.Append("</div>");
         SweepTable(page, pooled);
+        Gap(page, report, best);
         page.Append("<div class=\"two\">");
         Latency(page, report);
         Diversity(page, report);
@@ -123,7 +136,7 @@ public static class ReportPage
         var low = Math.Min(1, Math.Floor(rows.Min(r => Finite(r.WallClockSpeedupCi.Low, 1)) * 5) / 5);
         var high = Math.Max(low + 1, Math.Ceiling(rows.Max(r => Finite(r.WallClockSpeedupCi.High, 1)) * 5) / 5);
         double Percent(double v) => Math.Clamp((v - low) / (high - low), 0, 1) * 100;
-        page.Append(CultureInfo.InvariantCulture, $"""<section class="card"><header><h2>By prompt suite, T = {temperature:0.##}</h2><span class="muted small right">gamma {rows[0].DraftLength} (best predicted), median of {rows[0].NumRepeats} repeats, paired bootstrap over prompts</span></header><div class="scroll"><table><tr><th>Suite</th><th class="n">Prompts</th><th class="n">Overlap</th><th class="n">Acceptance</th><th class="n">Block eff.</th><th class="n">EAL</th><th class="n">MBSU</th><th class="n">Predicted</th><th class="n">Measured</th><th style="width:170px">95 % interval, {low:F1} to {high:F1}</th></tr>""");
+        page.Append(CultureInfo.InvariantCulture, $"""<section class="card"><header><h2>By prompt suite, T = {temperature:0.##}</h2><span class="muted small right">gamma {rows[0].DraftLength} (best predicted), {(rows[0].NumRepeats == 1 ? "one repeat" : $"median of {rows[0].NumRepeats} repeats")}, paired bootstrap over prompts</span></header><div class="scroll"><table><tr><th>Suite</th><th class="n">Prompts</th><th class="n">Overlap</th><th class="n">Acceptance</th><th class="n">Block eff.</th><th class="n">EAL</th><th class="n">MBSU</th><th class="n">Predicted</th><th class="n">Measured</th><th style="width:170px">95 % interval, {low:F1} to {high:F1}</th></tr>""");
         foreach (var r in rows)
         {
             var measured = Finite(r.WallClockSpeedup, low);
@@ -169,6 +182,36 @@ public static class ReportPage
         }
 
         page.Append("</table></div></section>");
+    }
+
+    /// <summary>The prediction is made of single calls; here each of its parts stands beside what it was in the measured blocks.</summary>
+    private static void Gap(StringBuilder page, EvaluationReport report, ConditionResult? best)
+    {
+        var (s, latency, blocks) = (report.Summary, report.Latency, report.BlockTimes);
+        if (best is null || !(best.PlainTokensPerSecond > 0) || !(best.SpeculativeTokensPerSecond > 0) || s.DraftLength >= latency.TargetSeconds.Count)
+        {
+            return;
+        }
+
+        (string Name, double Predicted, double Measured)[] parts =
+        [
+            ("one plain token", latency.TargetSeconds[0], 1 / best.PlainTokensPerSecond),
+            ($"draft of {s.DraftLength} tokens", s.DraftLength * latency.DraftSeconds, blocks.DraftSeconds),
+            ($"target call on up to {s.DraftLength + 1} tokens", latency.TargetSeconds[s.DraftLength], blocks.TargetSeconds),
+            ("whole block", latency.TargetSeconds[s.DraftLength] + (s.DraftLength * latency.DraftSeconds) + latency.OverheadSeconds, best.BlockEfficiency / best.SpeculativeTokensPerSecond),
+        ];
+        var ratio = s.WallClockSpeedup / s.PredictedSpeedup;
+        var widest = parts[..3].MaxBy(p => Math.Abs(p.Measured - p.Predicted) / parts[3].Predicted);
+        page.Append("<section class=\"card\"><header><h2>Predicted and measured</h2><span class=\"muted small right\">").Append(E(
+            double.IsFinite(ratio)
+                ? string.Create(CultureInfo.InvariantCulture, $"measured is {ratio:P0} of predicted; {(Math.Abs(ratio - 1) < .05 ? "the parts agree" : $"the widest part: {widest.Name}")}")
+                : "no prediction")).Append("</span></header><div class=\"scroll\"><table><tr><th>Part</th><th class=\"n\">Single calls</th><th class=\"n\">In the run</th><th class=\"n\">Ratio</th></tr>");
+        foreach (var (name, predicted, measured) in parts)
+        {
+            page.Append(CultureInfo.InvariantCulture, $"""<tr><td>{E(name)}</td><td class="n">{Ms(predicted)}</td><td class="n">{Ms(measured)}</td><td class="n">{F(measured / predicted)}</td></tr>""");
+        }
+
+        page.Append(CultureInfo.InvariantCulture, $"""<tr class="sum"><td>speed-up</td><td class="n">{F(s.PredictedSpeedup)}</td><td class="n">{F(s.WallClockSpeedup)}</td><td class="n">{F(ratio)}</td></tr></table></div></section>""");
     }
 
     private static void Latency(StringBuilder page, EvaluationReport report)

@@ -15,7 +15,7 @@ public sealed class ReportPageFacts
         var body = XDocument.Parse(html).Root!.Element("body")!;
 
         Assert.Equal(
-            "This draft makes target-28m 1.62x faster (95 % CI 1.55-1.70) at T=0 with draft length 4; output identical on 48 of 48 prompts",
+            "This draft makes target-28m 1.62 times faster (1.55 to 1.70) and writes exactly the same text on 48 of 48 prompts, at T = 0 with draft length 4",
             body.Descendants().First(e => !e.HasElements).Value);
     }
 
@@ -26,8 +26,20 @@ public sealed class ReportPageFacts
         var slower = report with { Summary = report.Summary with { WallClockSpeedup = .8, WallClockSpeedupCi = new(.7, .9) } };
         var unclear = report with { Summary = report.Summary with { WallClockSpeedup = 1.05, WallClockSpeedupCi = new(.9, 1.2) } };
 
-        Assert.StartsWith("This draft makes target-28m slower: 0.80x", ReportPage.Answer(slower), StringComparison.Ordinal);
-        Assert.StartsWith("This draft makes no clear difference to target-28m: 1.05x", ReportPage.Answer(unclear), StringComparison.Ordinal);
+        Assert.StartsWith("This draft makes target-28m slower, 0.80 of its plain speed", ReportPage.Answer(slower), StringComparison.Ordinal);
+        Assert.StartsWith("This draft makes no clear difference to target-28m, 1.05 times its plain speed", ReportPage.Answer(unclear), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_slow_draft_is_told_what_a_block_costs_and_what_acceptance_would_break_even()
+    {
+        var report = Example();
+        var rejected = report with { Summary = report.Summary with { BlockEfficiency = 1.1, AcceptanceRate = .025 } };
+        var costly = rejected with { Latency = rejected.Latency with { DraftSeconds = .02 } };
+
+        Assert.Matches(@"A block costs 1\.6\d plain tokens .* and yields 1\.10\. To break even the acceptance rate would have to be 0\.\d{3}; it is 0\.025", ReportPage.Why(rejected));
+        Assert.EndsWith("Even a draft that is always right would not break even: drafting costs most: a smaller draft model helps.", ReportPage.Why(costly), StringComparison.Ordinal);
+        Assert.Contains("What limits it is acceptance", ReportPage.Why(report), StringComparison.Ordinal);
     }
 
     [Fact]

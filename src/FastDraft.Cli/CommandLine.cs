@@ -1,0 +1,31 @@
+using System.CommandLine;
+using FastDraft.Cli.Commands;
+
+namespace FastDraft.Cli;
+
+/// <summary>Every command of <c>fastdraft</c>. The list is frozen by a convention test: scripts rely on it.</summary>
+internal static class CommandLine
+{
+    public static RootCommand Build(Interrupts interrupts)
+    {
+        var root = new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
+        {
+            RunCommand.Build(interrupts),
+            ServeCommand.Build(),
+            PlanCommand.Build(),
+            WorkflowCommand.Build(),
+            RunsCommand.Build(interrupts),
+            CacheCommand.Build(),
+            GenerateCommand.Build(),
+            DoctorCommand.Build(),
+            CompletionCommand.Build(),
+            HelpCommand.Build(),
+        };
+        foreach (var command in ArtifactsCommand.Build())
+        {
+            root.Subcommands.Add(command);
+        }
+
+        return root;
+    }
+}
