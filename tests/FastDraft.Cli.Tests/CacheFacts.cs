@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Text.Json.Nodes;
 using FastDraft.TestKit;
 
@@ -13,16 +12,13 @@ public sealed class CacheFacts(TinyPipeline tiny)
     [Fact]
     public async Task A_second_run_reuses_every_stage_and_names_the_run_that_made_it()
     {
-        var started = Stopwatch.GetTimestamp();
         var again = await tiny.RunAsync("-o", "json");
-        var took = Stopwatch.GetElapsedTime(started);
 
         Assert.True(again.ExitCode == 0, again.Error);
         var stages = TinyPipeline.Json(again)["stages"]!.AsArray();
         Assert.Equal(Stages, stages.Select(s => s!["activityId"]!.GetValue<string>()));
         Assert.All(stages, s => Assert.Equal("Cached", s!["state"]!.GetValue<string>()));
         Assert.All(stages, s => Assert.Equal(tiny.FirstRun, s!["cachedFromRunId"]!.GetValue<string>()));
-        Assert.True(took < TimeSpan.FromSeconds(20), $"{took}: nothing may be computed again");
     }
 
     [Fact]

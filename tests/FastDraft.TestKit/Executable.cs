@@ -8,7 +8,7 @@ public sealed record Outcome(int ExitCode, string Out, string Error);
 /// <summary>The built <c>fastdraft</c>, run as a person runs it: output piped, no colour, its own working folder.</summary>
 public static class Executable
 {
-    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(3);
+    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(10);
 
     /// <summary>The folder of Pipeline.sln.</summary>
     public static string Repository { get; } = FindRepository();
@@ -19,7 +19,7 @@ public static class Executable
 
     public static Task<Outcome> RunAsync(string folder, params string[] arguments) => RunAsync(folder, new Dictionary<string, string>(), arguments);
 
-    /// <exception cref="TimeoutException">It ran longer than three minutes; it has been killed.</exception>
+    /// <exception cref="TimeoutException">It ran longer than ten minutes; it has been killed.</exception>
     public static async Task<Outcome> RunAsync(string folder, IReadOnlyDictionary<string, string> environment, params string[] arguments)
     {
         using var process = Start(folder, environment, arguments);

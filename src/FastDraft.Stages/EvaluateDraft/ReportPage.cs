@@ -198,17 +198,18 @@ public static class ReportPage
             ("one plain token", latency.TargetSeconds[0], 1 / best.PlainTokensPerSecond),
             ($"draft of {s.DraftLength} tokens", s.DraftLength * latency.DraftSeconds, blocks.DraftSeconds),
             ($"target call on up to {s.DraftLength + 1} tokens", latency.TargetSeconds[s.DraftLength], blocks.TargetSeconds),
+            ("beside these calls, slow moments too", latency.OverheadSeconds, (best.BlockEfficiency / best.SpeculativeTokensPerSecond) - blocks.DraftSeconds - blocks.TargetSeconds),
             ("whole block", latency.TargetSeconds[s.DraftLength] + (s.DraftLength * latency.DraftSeconds) + latency.OverheadSeconds, best.BlockEfficiency / best.SpeculativeTokensPerSecond),
         ];
         var ratio = s.WallClockSpeedup / s.PredictedSpeedup;
-        var widest = parts[..3].MaxBy(p => Math.Abs(p.Measured - p.Predicted) / parts[3].Predicted);
+        var widest = parts[..^1].MaxBy(p => Math.Abs(p.Measured - p.Predicted));
         page.Append("<section class=\"card\"><header><h2>Predicted and measured</h2><span class=\"muted small right\">").Append(E(
             double.IsFinite(ratio)
                 ? string.Create(CultureInfo.InvariantCulture, $"measured is {ratio:P0} of predicted; {(Math.Abs(ratio - 1) < .05 ? "the parts agree" : $"the widest part: {widest.Name}")}")
                 : "no prediction")).Append("</span></header><div class=\"scroll\"><table><tr><th>Part</th><th class=\"n\">Single calls</th><th class=\"n\">In the run</th><th class=\"n\">Ratio</th></tr>");
         foreach (var (name, predicted, measured) in parts)
         {
-            page.Append(CultureInfo.InvariantCulture, $"""<tr><td>{E(name)}</td><td class="n">{Ms(predicted)}</td><td class="n">{Ms(measured)}</td><td class="n">{F(measured / predicted)}</td></tr>""");
+            page.Append(CultureInfo.InvariantCulture, $"""<tr><td>{E(name)}</td><td class="n">{Ms(predicted)}</td><td class="n">{Ms(measured)}</td><td class="n">{(predicted > 1e-6 ? F(measured / predicted) : "-")}</td></tr>""");
         }
 
         page.Append(CultureInfo.InvariantCulture, $"""<tr class="sum"><td>speed-up</td><td class="n">{F(s.PredictedSpeedup)}</td><td class="n">{F(s.WallClockSpeedup)}</td><td class="n">{F(ratio)}</td></tr></table></div></section>""");
