@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
+using FastDraft.Server.Gates;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
@@ -49,6 +50,7 @@ public sealed class PipelineStore : IAsyncDisposable
     {
         var seen = new Dictionary<Guid, (StageRunState State, int Attempts)>();
         var offsets = new Dictionary<Guid, long>();
+        var gates = new HashSet<(string Reference, bool? Approved)>();
         long lastJournal = 0;
         while (true)
         {
@@ -78,6 +80,16 @@ public sealed class PipelineStore : IAsyncDisposable
                     yield return new StageChanged(
                         stage.EndedAt ?? stage.StartedAt ?? run.CreatedAt, stage.ActivityId, stage.Stage, stage.State, stage.Attempts.Count,
                         stage.CachedFromRunId, stage.Failure ?? (stage.Attempts is [.., var last] ? last.Failure : null), stage.Hint);
+                }
+            }
+
+            foreach (var gate in await new GateStore(this, TimeProvider.System).OfRunAsync(runId, ct))
+            {
+                if (gates.Add((gate.Reference, gate.Approved)))
+                {
+                    yield return gate.Approved is { } approved
+                        ? new GateAnswered(gate.DecidedAt!.Value, gate.Reference, gate.ActivityId, gate.Title, approved, gate.DecidedBy!, gate.Reason)
+                        : new GateOpened(gate.OpenedAt, gate.Reference, gate.ActivityId, gate.Title, gate.Instructions);
                 }
             }
 

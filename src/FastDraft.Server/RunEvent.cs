@@ -14,6 +14,12 @@ public sealed record StageMetric(DateTimeOffset At, string ActivityId, string Na
 
 public sealed record StageLog(DateTimeOffset At, string ActivityId, string Level, string Message) : RunEvent(At);
 
+/// <summary>The run waits for a person. <paramref name="Reference"/> names the gate to whoever answers.</summary>
+public sealed record GateOpened(DateTimeOffset At, string Reference, string ActivityId, string Title, string? Instructions) : RunEvent(At);
+
+/// <summary>A person answered.</summary>
+public sealed record GateAnswered(DateTimeOffset At, string Reference, string ActivityId, string Title, bool Approved, string By, string? Reason) : RunEvent(At);
+
 public sealed record LineWritten(DateTimeOffset At, string Text) : RunEvent(At);
 
 public sealed record RunFinished(DateTimeOffset At, RunState State, string? Incident) : RunEvent(At);

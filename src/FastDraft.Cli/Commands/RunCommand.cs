@@ -58,7 +58,7 @@ internal static class RunCommand
         var display = new RunDisplay(
             $"fastdraft  {Figures.Short(runId)}  {RunReport.Title(run, definition)}",
             $"Ctrl-C stops here; fastdraft run --resume {Figures.Short(runId)} goes on.",
-            [.. definition.Root.SelfAndDescendants().Where(a => a.Type.StartsWith("FastDraft.", StringComparison.Ordinal)).Select(a => a.Id)],
+            [.. definition.Root.SelfAndDescendants().Where(a => a.Type.StartsWith("FastDraft.", StringComparison.Ordinal) && a.Type != ActivityTypes.Gate).Select(a => a.Id)],
             TimeProvider.System);
         RunFinished? finished;
         try

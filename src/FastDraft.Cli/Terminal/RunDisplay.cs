@@ -11,6 +11,7 @@ internal sealed class RunDisplay(string title, string footer, IReadOnlyList<stri
     private readonly DateTimeOffset _began = clock.GetUtcNow();
     private readonly List<string> _order = [.. activities];
     private readonly Dictionary<string, StageLine> _stages = activities.ToDictionary(a => a, _ => new StageLine(), StringComparer.Ordinal);
+    private readonly Dictionary<string, GateOpened> _gates = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (DateTimeOffset At, double Fraction)> _said = new(StringComparer.Ordinal);
 
     public async Task<RunFinished?> FollowAsync(IAsyncEnumerable<RunEvent> events, CancellationToken cancellationToken) =>
@@ -95,6 +96,10 @@ internal sealed class RunDisplay(string title, string footer, IReadOnlyList<stri
                 return $"{l.ActivityId}  {(l.Level == "Information" ? string.Empty : l.Level.ToLowerInvariant() + ": ")}{l.Message}";
             case LineWritten w:
                 return w.Text;
+            case GateOpened g:
+                return $"{g.ActivityId}  waits for a person: {g.Title}\n  {Answering(g)}";
+            case GateAnswered a:
+                return $"{a.ActivityId}  {(a.Approved ? "approved" : "rejected")} by {a.By}" + (a.Reason is null ? string.Empty : $": {a.Reason}");
             default:
                 return null;
         }
@@ -116,8 +121,20 @@ internal sealed class RunDisplay(string title, string footer, IReadOnlyList<stri
         return true;
     }
 
+    private static string Answering(GateOpened gate) => $"in another terminal: fastdraft gates approve {gate.Reference} --reason WHY, or reject";
+
     private void Apply(RunEvent e)
     {
+        switch (e)
+        {
+            case GateOpened opened:
+                _gates[opened.Reference] = opened;
+                break;
+            case GateAnswered answered:
+                _gates.Remove(answered.Reference);
+                break;
+        }
+
         var activity = e switch { StageChanged c => c.ActivityId, StageProgress p => p.ActivityId, StageMetric m => m.ActivityId, _ => null };
         if (activity is null)
         {
@@ -143,7 +160,7 @@ internal sealed class RunDisplay(string title, string footer, IReadOnlyList<stri
         List<string> lines = [$"{head}{new string(' ', Math.Max(2, width - 2 - head.Length - elapsed.Length))}{elapsed}", string.Empty];
 
         // Where the list is longer than the screen, what has ended gives way, then what is last.
-        var room = Math.Max(1, height - 6);
+        var room = Math.Max(1, height - 6 - (3 * _gates.Count));
         var firstOpen = _order.FindIndex(a => !RunStateMachine.IsTerminal(_stages[a].State));
         var hidden = Math.Min(Math.Max(0, _order.Count - room), firstOpen < 0 ? _order.Count : firstOpen);
         foreach (var activity in _order.Skip(hidden).Take(room))
@@ -152,6 +169,11 @@ internal sealed class RunDisplay(string title, string footer, IReadOnlyList<stri
             var mark = StateMark.Of(stage.State);
             var left = $"  {Screen.Paint(mark.Cell, mark.Color)} {activity.PadRight(nameWidth)}  {Screen.Paint(mark.Word.PadRight(10), mark.Color)} {stage.Elapsed(now),7}  ";
             lines.Add(left + stage.Detail(now, width - nameWidth - 27));
+        }
+
+        foreach (var gate in _gates.Values)
+        {
+            lines.AddRange([string.Empty, "  " + Screen.Cut($"waits for a person: {gate.Title}", width - 2), "  " + Screen.Cut(Answering(gate), width - 2)]);
         }
 
         var more = _order.Count - Math.Min(room, _order.Count - hidden);

@@ -345,6 +345,8 @@ internal sealed class WorkflowCheck(
             null when activity.Json.Member("branches") is null => ["Done"],
             _ => null,
         },
-        _ => _stages.TryGetValue(activity.Type, out var stage) ? stage.Outcomes : CoreActivities.ByType.ContainsKey(activity.Type) ? ["Done"] : null,
+        _ => _stages.TryGetValue(activity.Type, out var stage) ? stage.Outcomes
+            : !CoreActivities.ByType.TryGetValue(activity.Type, out var core) ? null
+            : core.Outcomes.Count > 0 ? core.Outcomes : ["Done"],
     };
 }

@@ -9,6 +9,14 @@ using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Registry;
 
+/// <summary>One version of a draft. <paramref name="Decision"/> is the sentence of the last decision about it.</summary>
+public sealed record DraftView(
+    string Name, int Version, IReadOnlyList<string> Aliases, string ModelDigest, string EvaluationDigest, string TargetDigest, Guid RunId, DateTimeOffset CreatedAt, string? Decision);
+
+/// <summary>One move of an alias. <paramref name="PromotionDigest"/> is the artifact with the figures, where a run decided.</summary>
+public sealed record AliasMoveView(
+    DateTimeOffset At, string Alias, int? FromVersion, int ToVersion, string Who, string Why, Guid? RunId, string? PromotionDigest, string TargetDigest);
+
 /// <summary>
 /// Named drafts, their versions, and which of them is champion. Every change writes the alias and a row of its history in the
 /// caller's transaction: there is no state in which one is written and the other not.
@@ -42,7 +50,7 @@ public static class DraftRegistry
         var decision = await ReadAsync(artifacts, promotion, ct);
         var ports = await db.Ports.AsNoTracking().Where(p => p.StageRunId == stageRun.Id && !p.IsOutput).ToDictionaryAsync(p => p.Port, p => p.Digest, ct);
         await ApplyAsync(
-            db, JsonNode.Parse(stageRun.SettingsJson)!["name"]!.GetValue<string>(), ports["setting:target"], ports[PromoteDraftStage.Draft], ports[PromoteDraftStage.Evaluation],
+            db, JsonNode.Parse(stageRun.SettingsJson)!["draftName"]!.GetValue<string>(), ports["setting:target"], ports[PromoteDraftStage.Draft], ports[PromoteDraftStage.Evaluation],
             ports.GetValueOrDefault(PromoteDraftStage.Champion), decision, promotion, stageRun.RunId, now, ct);
     }
 
@@ -54,29 +62,56 @@ public static class DraftRegistry
         return PromotionDecision.Parse(await File.ReadAllTextAsync(artifacts.BlobPath(file.Digest), ct));
     }
 
+    /// <summary>Every version, of one name or of all, the newest first.</summary>
+    /// <exception cref="StageFailureException">There is no draft of that name.</exception>
+    public static async Task<IReadOnlyList<DraftView>> ListAsync(PipelineStore store, string? name, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        var rows = await db.Drafts.AsNoTracking().Where(d => name == null || d.Name == name).OrderByDescending(d => d.CreatedAt).ThenByDescending(d => d.Version).ToListAsync(ct);
+        if (rows.Count == 0 && name is not null)
+        {
+            throw NoDraft($"There is no draft '{name}'.");
+        }
+
+        var aliases = (await db.DraftAliases.AsNoTracking().ToListAsync(ct)).ToLookup(a => (a.Name, a.Version), a => a.Alias);
+        var reasons = (await db.DraftAliasMoves.AsNoTracking().Where(m => name == null || m.Name == name).OrderBy(m => m.Id).ToListAsync(ct))
+            .ToLookup(m => (m.Name, m.ToVersion), m => m.Why);
+        return [.. rows.Select(d => View(d, [.. aliases[(d.Name, d.Version)].Order(StringComparer.Ordinal)], reasons[(d.Name, d.Version)].LastOrDefault()))];
+    }
+
+    /// <summary>Every move of an alias of a name, the newest first.</summary>
+    /// <exception cref="StageFailureException">There is no draft of that name.</exception>
+    public static async Task<IReadOnlyList<AliasMoveView>> HistoryAsync(PipelineStore store, string name, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        var moves = await db.DraftAliasMoves.AsNoTracking().Where(m => m.Name == name).OrderByDescending(m => m.Id).ToListAsync(ct);
+        return moves.Count == 0 ? throw NoDraft($"There is no draft '{name}'.") : [.. moves.Select(m => new AliasMoveView(
+            DateTimeOffset.FromUnixTimeMilliseconds(m.At), m.Alias, m.FromVersion, m.ToVersion, m.Who, m.Why, m.RunId, m.PromotionDigest, m.TargetDigest))];
+    }
+
     /// <summary>Makes a version the champion by hand; <paramref name="why"/> is kept for ever.</summary>
     /// <exception cref="StageFailureException">There is no such draft, or it is the champion already.</exception>
-    public static async Task<DraftRow> PromoteAsync(PipelineStore store, string name, int version, string who, string why, long now, CancellationToken ct)
+    public static async Task<DraftView> PromoteAsync(PipelineStore store, string name, int version, string who, string why, DateTimeOffset now, CancellationToken ct)
     {
         await using var db = store.Open();
         await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
         var draft = await db.Drafts.SingleOrDefaultAsync(d => d.Name == name && d.Version == version, ct)
-            ?? throw new StageFailureException(FailureKind.Config, $"There is no draft '{name}' version {version}.", "fastdraft models list");
+            ?? throw NoDraft($"There is no draft '{name}' version {version}.");
         if (await FindAsync(db, name, draft.TargetDigest, Champion, ct) is { } current && current.Version == version)
         {
             throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the champion already.", $"fastdraft models show {name}");
         }
 
-        await MoveAsync(db, draft, Champion, who, why, null, null, now, ct);
+        await MoveAsync(db, draft, Champion, who, why, null, null, now.ToUnixTimeMilliseconds(), ct);
         await db.SaveChangesAsync(ct);
         await transaction.CommitAsync(ct);
-        return draft;
+        return View(draft, [Champion], why);
     }
 
     /// <summary>Makes the champion before the present one champion again.</summary>
     /// <param name="targetDigest">Needed only where the name has champions for several targets.</param>
     /// <exception cref="StageFailureException">There is no earlier champion, or several targets fit.</exception>
-    public static async Task<DraftRow> RollbackAsync(PipelineStore store, string name, string? targetDigest, string who, string why, long now, CancellationToken ct)
+    public static async Task<DraftView> RollbackAsync(PipelineStore store, string name, string? targetDigest, string who, string why, DateTimeOffset now, CancellationToken ct)
     {
         await using var db = store.Open();
         var champions = await db.DraftAliases.AsNoTracking()
@@ -97,6 +132,11 @@ public static class DraftRegistry
             ? await PromoteAsync(store, name, earlier, who, why, now, ct)
             : throw new StageFailureException(FailureKind.Config, $"'{name}' version {move.ToVersion} is the first champion: there is none to go back to.", $"fastdraft models history {name}");
     }
+
+    private static StageFailureException NoDraft(string message) => new(FailureKind.Config, message, "fastdraft models list");
+
+    private static DraftView View(DraftRow d, IReadOnlyList<string> aliases, string? decision) => new(
+        d.Name, d.Version, aliases, d.ModelDigest, d.EvaluationDigest, d.TargetDigest, d.RunId, DateTimeOffset.FromUnixTimeMilliseconds(d.CreatedAt), decision);
 
     private static async Task ApplyAsync(
         PipelineDbContext db, string name, string target, string model, string evaluation, string? champion, PromotionDecision decision, string promotion, Guid runId, long now, CancellationToken ct)

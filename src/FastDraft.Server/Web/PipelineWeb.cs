@@ -2,6 +2,7 @@ using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer;
 using FastDraft.Server.Designer.Instances;
 using FastDraft.Server.Designer.Studio;
+using FastDraft.Server.Gates;
 using Hangfire;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -50,7 +51,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.Services.AddRouting();
         builder.Services.ConfigureHttpJsonOptions(json => ApiJson.Configure(json.SerializerOptions));
-        builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>();
+        builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>().AddSingleton(new GateStore(host.Store, options.Clock));
         builder.Services.AddHangfire((_, hangfire) => hangfire.UseStorage(host.Jobs));
 
         var app = builder.Build();
@@ -65,6 +66,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         HomePage.Map(app);
         StudioPages.Map(app);
         DesignerApi.Map(app);
+        GatesApi.Map(app);
         await app.StartAsync(ct);
         return new PipelineWeb(app);
     }

@@ -15,8 +15,8 @@ public static class FindChampion
     public static StageDescriptor Describe() => new(
         Name, 1, "Takes up the champion of a draft's name: the model that was promoted last for this target.",
         [
-            new("name", SettingType.Text, "The draft's name in the registry.", Required: true),
-            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true),
+            new("draftName", SettingType.Text, "The draft's name in the registry.", Required: true),
+            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true, Content: PathContent.Model),
         ],
         [],
         [

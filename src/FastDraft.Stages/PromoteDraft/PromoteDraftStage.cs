@@ -24,8 +24,8 @@ public sealed class PromoteDraftStage : IStage
     public static StageDescriptor Describe() => new(
         "PromoteDraft", 1, "Promotes a draft to champion only if it is better than the present one by its confidence interval.",
         [
-            new("name", SettingType.Text, "The draft's name in the registry.", Required: true),
-            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true),
+            new("draftName", SettingType.Text, "The draft's name in the registry.", Required: true),
+            new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true, Content: PathContent.Model),
             new(
                 "criterion", SettingType.Choice, "What must be better, on the same prompts.", ChampionComparison.AcceptanceRate,
                 Choices: [ChampionComparison.AcceptanceRate, ChampionComparison.PredictedSpeedup]),

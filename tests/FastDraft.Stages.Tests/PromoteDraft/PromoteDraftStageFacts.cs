@@ -161,7 +161,7 @@ public sealed class PromoteDraftStageFacts : IDisposable
 
     private async Task<(PromotionDecision Decision, string? Outcome)> Decide(params (string Name, JsonNode Value)[] settings)
     {
-        var all = new JsonObject { ["name"] = "d", ["target"] = _folder["target"], ["criterion"] = "acceptance-rate", ["margin"] = 0, ["seed"] = 1 };
+        var all = new JsonObject { ["draftName"] = "d", ["target"] = _folder["target"], ["criterion"] = "acceptance-rate", ["margin"] = 0, ["seed"] = 1 };
         foreach (var (name, value) in settings)
         {
             all[name] = value.DeepClone();

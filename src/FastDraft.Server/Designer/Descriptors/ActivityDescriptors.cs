@@ -76,7 +76,7 @@ internal static class ActivityDescriptors
         [.. stage.Settings.Select(Of), .. stage.Inputs.Select((port, i) => Of(port, stage.Settings.Count + i))],
         [.. stage.Outputs.Select((port, i) => new OutputDescriptor(
             Pascal(port.Name), "Object", Words(port.Name), $"{port.Description.TrimEnd('.')}. Artifact of kind {port.Kind}; stages after this one take it by themselves.", i))],
-        [], IsContainer: false, IsBrowsable: true, IsStart: false, IsTerminal: false);
+        stage.Outcomes is ["Done"] ? [] : [.. stage.Outcomes.Select(ActivityPort.Flow)], IsContainer: false, IsBrowsable: true, IsStart: false, IsTerminal: false);
 
     private static InputDescriptor Of(SettingDescriptor setting, int order)
     {
