@@ -10,6 +10,8 @@ public sealed class BadInputFacts(TinyPipeline tiny)
 {
     private const int Config = 64, Data = 65, Io = 74;
 
+    private static readonly int Vocabulary = JsonNode.Parse(File.ReadAllText(Path.Join(TinyPipeline.Target, "config.json")))!["vocab_size"]!.GetValue<int>();
+
     [Fact]
     public async Task A_missing_target_folder_is_named_once_for_all_stages() =>
         await RefusedAsync(Config, ["model folder", "no-such-model", "'align'", "'evaluate'", "setting 'target'", "try: a Hugging Face folder"], "--set", "target=no-such-model");
@@ -62,7 +64,7 @@ public sealed class BadInputFacts(TinyPipeline tiny)
             ["special"] = true,
         });
         await File.WriteAllTextAsync(path, tokenizer.ToJsonString());
-        await RefusedAsync(Data, ["90000", "vocab_size of config.json is 4096", "tokenizer.json published with this model"], "--set", $"target={target}");
+        await RefusedAsync(Data, ["90000", $"vocab_size of config.json is {Vocabulary}", "tokenizer.json published with this model"], "--set", $"target={target}");
     }
 
     [Fact]
@@ -70,8 +72,8 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     {
         var target = tiny.CopyTarget("other-config");
         var path = Path.Join(target, "config.json");
-        await File.WriteAllTextAsync(path, (await File.ReadAllTextAsync(path)).Replace("\"vocab_size\": 4096", "\"vocab_size\": 5000", StringComparison.Ordinal));
-        await RefusedAsync(Data, ["the weights embed 4096 tokens", "vocab_size of config.json is 5000"], "--set", $"target={target}");
+        await File.WriteAllTextAsync(path, (await File.ReadAllTextAsync(path)).Replace($"\"vocab_size\": {Vocabulary}", $"\"vocab_size\": {Vocabulary + 8}", StringComparison.Ordinal));
+        await RefusedAsync(Data, [$"the weights embed {Vocabulary} tokens", $"vocab_size of config.json is {Vocabulary + 8}"], "--set", $"target={target}");
     }
 
     [Fact]
