@@ -9,14 +9,14 @@ internal static class PlanCommand
 {
     public static Command Build()
     {
-        var file = new Argument<string>("workflow") { Description = "Workflow definition (Elsa 3 JSON)" };
+        var file = new Argument<string>("workflow") { Description = "Workflow file (Elsa 3 JSON), or the name of a published workflow" };
         var set = SharedOptions.NewSet();
         var detailed = new Option<bool>("--detailed-exitcode") { Description = "Exit 2 when something would run" };
         var command = new Command("plan", "Show for each stage whether it would run, and why") { file, set, detailed, SharedOptions.Data, SharedOptions.Format };
         command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(async () =>
         {
-            var definition = WorkflowCommand.Load(parsed.GetValue(file)!);
             var options = EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed));
+            var definition = await WorkflowCommand.LoadAsync(parsed.GetValue(file)!, options, cancellationToken);
             var inputs = EmbeddedPipeline.CheckedInputs(options, definition, EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!));
             await using var store = await PipelineStore.OpenAsync(options.DataFolder, cancellationToken);
             var plan = await Planner.PlanAsync(store, options, definition, inputs, cancellationToken);

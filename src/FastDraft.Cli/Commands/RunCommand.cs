@@ -13,7 +13,7 @@ internal static class RunCommand
 {
     public static Command Build(Interrupts interrupts)
     {
-        var file = new Argument<string?>("workflow") { Description = "Workflow definition (Elsa 3 JSON)", Arity = ArgumentArity.ZeroOrOne };
+        var file = new Argument<string?>("workflow") { Description = "Workflow file (Elsa 3 JSON), or the name of a published workflow", Arity = ArgumentArity.ZeroOrOne };
         var set = SharedOptions.NewSet();
         var resume = new Option<string?>("--resume") { Description = "Go on with a run that was interrupted (id, prefix or latest)" };
         var noCache = new Option<bool>("--no-cache") { Description = "Run every stage, reuse nothing" };
@@ -34,7 +34,7 @@ internal static class RunCommand
 
             // Everything that can be said against the run is said before anything is written.
             var options = EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed));
-            var definition = workflow is null ? null : WorkflowCommand.Load(workflow);
+            var definition = workflow is null ? null : await WorkflowCommand.LoadAsync(workflow, options, token);
             var inputs = definition is null ? null : EmbeddedPipeline.CheckedInputs(options, definition, EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!));
             await using var host = await PipelineHost.StartAsync(options, token);
             var run = resumed is null

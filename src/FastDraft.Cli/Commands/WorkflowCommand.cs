@@ -1,6 +1,8 @@
 using System.CommandLine;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
+using FastDraft.Server;
+using FastDraft.Server.Definitions;
 using FastDraft.Stages;
 
 namespace FastDraft.Cli.Commands;
@@ -52,6 +54,31 @@ internal static class WorkflowCommand
         }
 
         throw new CliException(ExitCode.Config, $"{path} has {errors.Count} error{(errors.Count == 1 ? string.Empty : "s")}; nothing was run.");
+    }
+
+    /// <summary>A file, or the id or name of a workflow that was published in the data folder.</summary>
+    public static async Task<WorkflowDefinition> LoadAsync(string reference, PipelineOptions options, CancellationToken cancellationToken)
+    {
+        // A folder without a database has published nothing, and asking it would make one.
+        if (File.Exists(reference) || !File.Exists(Path.Join(options.DataFolder, "pipeline.db")))
+        {
+            return Load(reference);
+        }
+
+        await using var store = await PipelineStore.OpenAsync(options.DataFolder, cancellationToken);
+        using var definitions = new DefinitionStore(store, options);
+        try
+        {
+            return WorkflowDefinition.Parse((await WorkflowReference.ResolveAsync(reference, definitions, cancellationToken)).Json);
+        }
+        catch (DefinitionRefusedException e)
+        {
+            throw new CliException(ExitCode.Config, e.Message, "fastdraft run workflows/quickstart.json");
+        }
+        catch (WorkflowFormatException e)
+        {
+            throw new CliException(ExitCode.Config, $"The published workflow '{reference}' cannot be read: {e.Message}", "open it in the designer and publish it again");
+        }
     }
 
     private static IReadOnlyList<WorkflowError> Errors(string path, out string json)

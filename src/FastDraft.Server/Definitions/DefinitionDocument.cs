@@ -116,8 +116,8 @@ internal static partial class DefinitionDocument
     /// <summary>A readable id from a name: <c>My draft!</c> gives <c>my-draft</c>.</summary>
     public static string IdFrom(string name)
     {
-        var id = NotInId().Replace(name.ToLowerInvariant(), "-").Trim('-', '.', '_');
-        return id.Length == 0 ? "workflow" : id[..Math.Min(id.Length, 64)].TrimEnd('-', '.', '_');
+        var id = NotInId().Replace(name.ToLowerInvariant(), "-").Trim('-', '_');
+        return id.Length == 0 ? "workflow" : id[..Math.Min(id.Length, 64)].TrimEnd('-', '_');
     }
 
     private static void MoveInputDefaults(JsonObject document)
@@ -144,9 +144,9 @@ internal static partial class DefinitionDocument
         }
     }
 
-    [GeneratedRegex("^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    [GeneratedRegex("^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?\\z")]
     private static partial Regex LegalId();
 
-    [GeneratedRegex("[^a-z0-9._]+")]
+    [GeneratedRegex("[^a-z0-9_]+")]
     private static partial Regex NotInId();
 }

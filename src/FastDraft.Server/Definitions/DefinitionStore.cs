@@ -205,7 +205,14 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
         }
 
         var errors = WorkflowValidator.Validate(definition.ToDocument().ToJsonString(), definition.Head.Name, options.Stages);
-        return [.. errors.Select(e => e.Try is null ? e.Message : $"{e.Message.TrimEnd('.')}. Try: {e.Try}")];
+
+        // The designer gives a dropped activity an id that nobody sees; what it shows is the name.
+        var renamed = definition.Parse().Root.SelfAndDescendants().Where(a => a.Id.Length > 0 && a.Name != a.Id).DistinctBy(a => a.Id).ToList();
+        return
+        [
+            .. errors.Select(e => renamed.Aggregate(
+                e.Try is null ? e.Message : $"{e.Message.TrimEnd('.')}. Try: {e.Try}", (text, a) => text.Replace($"'{a.Id}'", $"'{a.Name}'", StringComparison.Ordinal))),
+        ];
     }
 
     private static StoredDefinition Read(WorkflowDefinitionRow r) => new(

@@ -1,0 +1,74 @@
+using System.Net.Http.Json;
+using System.Text;
+using System.Text.Json.Nodes;
+using FastDraft.Server.Web;
+using FastDraft.Stages;
+using Microsoft.Data.Sqlite;
+
+namespace FastDraft.Server.Tests;
+
+/// <summary>The service as it is: Kestrel on a free port, SQLite in a folder, the repository's workflow files. Workers are not needed by these facts.</summary>
+public sealed class RunningService : IAsyncLifetime
+{
+    public const string Api = "/elsa/api";
+    private readonly TestFolder folder = new();
+    private PipelineHost host = null!;
+    private PipelineWeb web = null!;
+
+    public string DataFolder => Path.Join(folder.Path, "data");
+
+    public HttpClient Http { get; } = new();
+
+    public IReadOnlyList<string> Routes => web.Routes;
+
+    public async ValueTask InitializeAsync()
+    {
+        var options = new PipelineOptions
+        {
+            DataFolder = DataFolder, WorkerFile = "/bin/false", Stages = BuiltinStages.Descriptors, WorkflowFolder = Path.Join(TestFolder.Repository, "workflows"),
+        };
+        host = await PipelineHost.StartAsync(options);
+        web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") });
+        Http.BaseAddress = web.Address;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        Http.Dispose();
+        await web.DisposeAsync();
+        await host.DisposeAsync();
+        folder.Dispose();
+    }
+
+    public async Task<(int Status, JsonNode? Body)> GetAsync(string path)
+    {
+        using var response = await Http.GetAsync(new Uri(path, UriKind.Relative));
+        return ((int)response.StatusCode, await BodyAsync(response));
+    }
+
+    public async Task<(int Status, JsonNode? Body)> PostAsync(string path, JsonNode? body)
+    {
+        using var response = await Http.PostAsync(new Uri(path, UriKind.Relative), new StringContent(body?.ToJsonString() ?? "null", Encoding.UTF8, "application/json"));
+        return ((int)response.StatusCode, await BodyAsync(response));
+    }
+
+    public Task<(int Status, JsonNode? Body)> SaveAsync(JsonObject model, bool publish) => PostAsync(Api + "/workflow-definitions", new JsonObject { ["model"] = model.DeepClone(), ["publish"] = publish });
+
+    /// <summary>What an administrator, a crash or an older version may have left in the tables.</summary>
+    public void Sql(string command)
+    {
+        using var connection = new SqliteConnection($"Data Source={Path.Join(DataFolder, "pipeline.db")}");
+        connection.Open();
+        using var execute = connection.CreateCommand();
+        execute.CommandText = command;
+        execute.ExecuteNonQuery();
+    }
+
+    public static JsonObject Workflow(string id, string name, string text) => JsonNode.Parse($$"""
+        { "definitionId": "{{id}}", "name": "{{name}}", "root": { "id": "Flowchart1", "name": "Flowchart1", "type": "Elsa.Flowchart", "version": 1, "activities": [
+          { "id": "write", "name": "write", "type": "Elsa.WriteLine", "version": 1, "text": { "typeName": "String", "expression": { "type": "Literal", "value": "{{text}}" } } } ], "connections": [] } }
+        """)!.AsObject();
+
+    private static async Task<JsonNode?> BodyAsync(HttpResponseMessage response) =>
+        response.Content.Headers.ContentType?.MediaType is "application/json" or "application/problem+json" ? await response.Content.ReadFromJsonAsync<JsonNode>() : null;
+}

@@ -1,0 +1,81 @@
+using System.Net;
+using FastDraft.Server.Web;
+
+namespace FastDraft.Server.Tests.Web;
+
+[Collection(ServiceCollection.Name)]
+public sealed class GuardFacts(RunningService service)
+{
+    [Theory]
+    [InlineData("http://127.0.0.1:5080", true)]
+    [InlineData("http://localhost:0", true)]
+    [InlineData("http://[::1]:5080", true)]
+    [InlineData("http://127.9.9.9:5080", true)]
+    [InlineData("http://0.0.0.0:5080", false)]
+    [InlineData("http://[::]:5080", false)]
+    [InlineData("http://10.0.0.1:5080", false)]
+    [InlineData("http://localhost.example.org:5080", false)]
+    [InlineData("https://127.0.0.1:5080", false)]
+    public void Only_an_address_of_this_machine_is_listened_on(string url, bool accepted) => Assert.Equal(accepted, WebOptions.Refuse(new Uri(url)) is null);
+
+    [Theory]
+    [InlineData("evil.example")]
+    [InlineData("127.0.0.1.evil.example")]
+    [InlineData("localhost.evil.example:5080")]
+    public async Task A_name_that_is_not_this_machine_s_is_refused(string name)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Get, "/health/live") { Headers = { Host = name } };
+        using var response = await service.Http.SendAsync(request);
+        Assert.Equal(HttpStatusCode.MisdirectedRequest, response.StatusCode);
+    }
+
+    [Theory]
+    [InlineData("Origin", "http://evil.example")]
+    [InlineData("Origin", "null")]
+    [InlineData("Origin", "http://127.0.0.1:1")]
+    [InlineData("Sec-Fetch-Site", "cross-site")]
+    [InlineData("Sec-Fetch-Site", "same-site")]
+    public async Task A_page_of_another_site_changes_nothing(string header, string value)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, RunningService.Api + "/workflow-definitions/quickstart/execute");
+        request.Headers.Add(header, value);
+        using var response = await service.Http.SendAsync(request);
+        Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
+        Assert.False(response.Headers.Contains("Access-Control-Allow-Origin"));
+    }
+
+    [Fact]
+    public async Task Health_answers_at_exactly_its_addresses()
+    {
+        Assert.Equal("live", await service.Http.GetStringAsync(new Uri("/health/live", UriKind.Relative)));
+        Assert.Equal("ready", await service.Http.GetStringAsync(new Uri("/health/ready", UriKind.Relative)));
+        Assert.Equal(404, (await service.GetAsync("/elsa/api/health/ready")).Status);
+        Assert.Equal(404, (await service.GetAsync("/x/health/ready")).Status);
+    }
+
+    [Fact]
+    public async Task The_dashboard_shows_and_changes_nothing()
+    {
+        Assert.Contains("FastDraft jobs", await service.Http.GetStringAsync(new Uri("/hangfire", UriKind.Relative)), StringComparison.Ordinal);
+        using var response = await service.Http.PostAsync(new Uri("/hangfire/jobs/enqueued/delete", UriKind.Relative), new StringContent(""));
+        Assert.False(response.IsSuccessStatusCode);
+    }
+
+    [Fact]
+    public async Task No_page_may_frame_ours_and_every_error_is_a_problem()
+    {
+        using var home = await service.Http.GetAsync(new Uri("/", UriKind.Relative));
+        Assert.Equal("DENY", home.Headers.GetValues("X-Frame-Options").Single());
+        Assert.Contains("frame-ancestors 'none'", home.Headers.GetValues("Content-Security-Policy").Single(), StringComparison.Ordinal);
+        using var nowhere = await service.Http.GetAsync(new Uri("/nowhere", UriKind.Relative));
+        Assert.Equal((HttpStatusCode.NotFound, "application/problem+json"), (nowhere.StatusCode, nowhere.Content.Headers.ContentType?.MediaType));
+    }
+
+    [Fact]
+    public async Task Without_the_designer_its_pages_say_how_to_get_it()
+    {
+        using var response = await service.Http.GetAsync(new Uri("/studio", UriKind.Relative));
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, response.StatusCode);
+        Assert.Contains("npm ci", await response.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+    }
+}
