@@ -1,4 +1,5 @@
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Query.SqlExpressions;
 
 namespace FastDraft.Persistence;
 
@@ -30,8 +31,12 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
                 o => o.MigrationsAssembly("FastDraft.Migrations.Sqlite"))
             .Options;
 
+    /// <summary>Unix milliseconds by the database's clock: leases live on it alone. Only inside a query.</summary>
+    public static long DatabaseNow() => throw new NotSupportedException("DatabaseNow is translated to SQL; it has no value outside a query.");
+
     protected override void OnModelCreating(ModelBuilder modelBuilder)
     {
+        modelBuilder.HasDbFunction(() => DatabaseNow()).HasTranslation(_ => new SqlFragmentExpression("CAST(unixepoch('subsec') * 1000 AS INTEGER)"));
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");
         run.Property(r => r.State).HasConversion<string>();
         run.Property(r => r.Version).IsConcurrencyToken();

@@ -22,19 +22,25 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly RunEngine engine;
     private readonly Reconciler reconciler;
     private readonly ScheduleLoop schedules;
+    private readonly LeaseOwner owner;
+    private readonly Sweeper sweeper;
+    private readonly KeyBuilder keys;
     private Task reconciling = Task.CompletedTask;
     private int disposed;
     private Task scheduling = Task.CompletedTask;
+    private Task sweeping = Task.CompletedTask;
 
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
         Store = store;
         Definitions = new DefinitionStore(store, options);
-        var owner = new LeaseOwner();
+        owner = new LeaseOwner(store.DataFolder);
+        sweeper = new Sweeper(store, owner);
+        keys = new KeyBuilder(store, options.ExpandPath);
         var client = new BackgroundJobClient(jobs);
         engine = new RunEngine(options, store);
-        Attempts = new AttemptRunner(options, store, engine, owner);
-        reconciler = new Reconciler(options, store, engine, Attempts, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
+        Attempts = new AttemptRunner(options, store, engine, keys, owner);
+        reconciler = new Reconciler(options, store, engine, Attempts, keys, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
         Scheduler = new Scheduler(store, options, Definitions);
         schedules = new ScheduleLoop(
             store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs), reconciler.Wake);
@@ -70,6 +76,7 @@ public sealed class PipelineHost : IAsyncDisposable
             host.scheduling = Task.Run(() => host.schedules.RunAsync(host.stop.Token), CancellationToken.None);
         }
 
+        host.sweeping = Task.Run(() => host.sweeper.SweepAsync(host.stop.Token), CancellationToken.None);
         return host;
     }
 
@@ -79,6 +86,7 @@ public sealed class PipelineHost : IAsyncDisposable
         var id = Guid.CreateVersion7();
         TakeUp(id);
         await engine.SubmitAsync(id, definition, inputs, bypassCache, ct);
+        Failpoint.Reach(Failpoint.Submitted);
         reconciler.Wake();
         return id;
     }
@@ -115,9 +123,12 @@ public sealed class PipelineHost : IAsyncDisposable
         server.SendStop();
         await reconciling;
         await scheduling;
+        await sweeping;
         await server.WaitForShutdownAsync(CancellationToken.None);
         server.Dispose();
         reconciler.Dispose();
+        owner.Dispose();
+        keys.Dispose();
         engine.Dispose();
         Scheduler.Dispose();
         Definitions.Dispose();
@@ -130,6 +141,7 @@ public sealed class PipelineHost : IAsyncDisposable
         try
         {
             await Attempts.RunAsync(stageRunId, stop.Token);
+            Failpoint.Reach(Failpoint.JobDone);
         }
         finally
         {

@@ -1,5 +1,6 @@
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
+using FastDraft.Server.Dispatch;
 
 namespace FastDraft.Server;
 
@@ -42,6 +43,8 @@ public sealed record PipelineOptions
 
     /// <summary>The published version of a definition id, for workflows that run another; null where there is none.</summary>
     public Func<string, CancellationToken, Task<WorkflowDefinition?>>? FindWorkflow { get; init; }
+
+    internal LeaseTiming Lease { get; init; } = LeaseTiming.Default;
 
     public TimeProvider Clock { get; init; } = TimeProvider.System;
 }

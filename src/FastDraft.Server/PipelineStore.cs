@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
+using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
 using FastDraft.Server.Gates;
@@ -34,8 +35,15 @@ public sealed class PipelineStore : IAsyncDisposable
         var store = new PipelineStore(dataFolder);
         Directory.CreateDirectory(store.LogFolder);
         await using var db = store.Open();
-        await db.Database.MigrateAsync(ct);
-        await db.Database.ExecuteSqlRawAsync("PRAGMA journal_mode=WAL", ct);
+        if ((await db.Database.GetPendingMigrationsAsync(ct)).Any())
+        {
+            // EF's own migration lock is a row that outlives a killed process and would block every later one. Under ours, which
+            // ends with its process, such a row can only be left over.
+            using var alone = await FileLock.TakeAsync(Path.Combine(store.DataFolder, "migration.lock"), shared: false, ct);
+            await db.Database.ExecuteSqlRawAsync("PRAGMA journal_mode=WAL; DROP TABLE IF EXISTS __EFMigrationsLock", ct);
+            await db.Database.MigrateAsync(ct);
+        }
+
         return store;
     }
 
@@ -118,6 +126,11 @@ public sealed class PipelineStore : IAsyncDisposable
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     internal PipelineDbContext Open() => new(Database);
+
+    internal string ScratchFolder(Guid attemptId) => Path.Combine(DataFolder, "scratch", attemptId.ToString("N"));
+
+    /// <summary>By key: whoever works on the same thing next goes on there.</summary>
+    internal string ResumeFolder(Digest key) => Path.Combine(DataFolder, "resume", key.Hex);
 
     internal string LogPath(Guid attemptId) => Path.Combine(LogFolder, attemptId.ToString("N") + ".jsonl");
 

@@ -23,7 +23,7 @@ public static class Planner
     public static async Task<IReadOnlyList<PlannedStage>> PlanAsync(
         PipelineStore store, PipelineOptions options, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, CancellationToken ct = default)
     {
-        var keys = new KeyBuilder(store, options.ExpandPath);
+        using var keys = new KeyBuilder(store, options.ExpandPath);
         var known = new Dictionary<(string Instance, string Port), Digest>();
         var answered = new HashSet<string>(StringComparer.Ordinal);
         var plan = new List<PlannedStage>();
@@ -46,7 +46,7 @@ public static class Planner
                 var key = await keys.BuildAsync(start.Stage, start.Settings, digests, ct);
                 var result = start.Stage.IsLookup
                     ? await Lookups.AnswerAsync(db, definition.DefinitionId, start.Stage.Name, start.Settings, key, ct)
-                    : await keys.FindAsync(db, key.ComputeDigest(), ct) is var (row, outputs) ? LookupResult.Of(row, outputs) : null;
+                    : await keys.FindAsync(db, key.ComputeDigest(), [], ct) is { } hit ? LookupResult.Of(hit.Row, hit.Outputs) : null;
                 plan.Add(new PlannedStage(
                     start.ActivityId, start.Stage.Name, result is null ? PlanVerdict.Miss : PlanVerdict.Hit, result?.FromRunId,
                     result is null ? await KeyBuilder.ExplainAsync(db, key, start.ActivityId, ct) : []));

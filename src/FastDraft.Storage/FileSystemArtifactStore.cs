@@ -1,41 +1,62 @@
-using System.Security.Cryptography;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 
 namespace FastDraft.Storage;
 
 /// <summary>
-/// Content-addressed blobs at <c>sha256/aa/&lt;hex&gt;</c>. Names never become paths. A blob appears whole (tmp, fsync,
-/// rename) and read-only or not at all, so putting the same bytes twice is harmless.
+/// Content-addressed blobs at <c>sha256/aa/&lt;hex&gt;</c>. Names never become paths. A blob appears whole (tmp, fsync, rename,
+/// fsync of the folder) and read-only or not at all, so putting the same bytes twice is harmless. What was put and never
+/// referenced is an orphan: legal, and collected while nobody publishes.
 /// </summary>
 public sealed partial class FileSystemArtifactStore(string folder)
 {
-    private const int DiskFullHResult = 28;
+    private static readonly TimeSpan YoungTemporary = TimeSpan.FromMinutes(1);
 
     public string Folder { get; } = Path.GetFullPath(folder);
+
+    private string TemporaryFolder => Path.Combine(Folder, "tmp");
+
+    private string LockFile => Path.Combine(Folder, "lock");
+
+    /// <summary>
+    /// Held from the first put of an artifact until the commit that references it: nothing is collected in between. Any number
+    /// of publishers hold it together; it ends with its process.
+    /// </summary>
+    public async Task<IDisposable> BeginPublishAsync(CancellationToken cancellationToken) => await FileLock.TakeAsync(LockFile, shared: true, cancellationToken);
 
     /// <summary>Stores every file of <paramref name="source"/> and the manifest that names them.</summary>
     /// <exception cref="StageFailureException">The disk is full, or the folder holds a link.</exception>
     public async Task<(Digest Digest, ArtifactManifest Manifest)> PutFolderAsync(string kind, string source, CancellationToken cancellationToken)
     {
+        var paths = Directory.EnumerateFiles(source, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(p => new FileInfo(p)).ToList();
+        Directory.CreateDirectory(TemporaryFolder);
+        DiskSpace.Require(Folder, paths.Sum(p => p.Length), $"an artifact of kind {kind}");
         var files = new List<ArtifactFile>();
-        foreach (var path in Directory.EnumerateFiles(source, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        var parents = new HashSet<string>();
+        foreach (var path in paths)
         {
-            if (new FileInfo(path).LinkTarget is not null)
+            if (path.LinkTarget is not null)
             {
-                throw new StageFailureException(FailureKind.Data, $"Output file '{Path.GetFileName(path)}' is a link.", "Write the file itself.");
+                throw new StageFailureException(FailureKind.Data, $"Output file '{path.Name}' is a link.", "Write the file itself.");
             }
 
-            var (digest, size) = await PutFileAsync(path, cancellationToken);
-            files.Add(new ArtifactFile(Path.GetRelativePath(source, path).Replace('\\', '/'), size, digest));
+            await using var stream = path.OpenRead();
+            var (digest, size) = await PutAsync(stream, parents, cancellationToken);
+            files.Add(new ArtifactFile(Path.GetRelativePath(source, path.FullName).Replace('\\', '/'), size, digest));
         }
 
         var manifest = new ArtifactManifest(kind, files);
-        var json = manifest.ToCanonicalJson();
-        var manifestDigest = Digest.OfBytes(json);
-        using var stream = new MemoryStream(json);
-        await PutStreamAsync(stream, cancellationToken);
+        using var json = new MemoryStream(manifest.ToCanonicalJson());
+        var (manifestDigest, _) = await PutAsync(json, parents, cancellationToken);
+
+        // Only now are the new names safe from a power cut; the caller's commit follows.
+        foreach (var parent in parents)
+        {
+            SyncFolder(parent);
+        }
+
         return (manifestDigest, manifest);
     }
 
@@ -54,22 +75,8 @@ public sealed partial class FileSystemArtifactStore(string folder)
             : throw new StageFailureException(FailureKind.Data, $"The manifest of artifact {digest} is damaged.", "Restore the store from a backup or run the stage again.");
     }
 
-    /// <summary>True when the manifest and every file exist with the right size.</summary>
-    public async Task<bool> IsWholeAsync(Digest digest, CancellationToken cancellationToken)
-    {
-        try
-        {
-            var manifest = await ManifestAsync(digest, cancellationToken);
-            return manifest.Files.All(f => new FileInfo(BlobPath(f.Digest)) is { Exists: true } info && info.Length == f.SizeBytes);
-        }
-        catch (StageFailureException)
-        {
-            return false;
-        }
-    }
-
-    /// <summary>Lays the artifact's files out in <paramref name="target"/>, by hard link where the file system allows it.</summary>
-    /// <exception cref="StageFailureException">A file is absent or has the wrong size.</exception>
+    /// <summary>Lays the artifact's files out in <paramref name="target"/>, by hard link where the file system allows it, every byte verified.</summary>
+    /// <exception cref="StageFailureException">A file is absent or damaged, or the disk is full.</exception>
     public async Task MaterializeAsync(Digest digest, string target, CancellationToken cancellationToken)
     {
         var manifest = await ManifestAsync(digest, cancellationToken);
@@ -78,10 +85,9 @@ public sealed partial class FileSystemArtifactStore(string folder)
         foreach (var file in manifest.Files)
         {
             var blob = BlobPath(file.Digest);
-            var info = new FileInfo(blob);
-            if (!info.Exists || info.Length != file.SizeBytes)
+            if (await DamageAsync(file, cancellationToken) is { } damage)
             {
-                throw new StageFailureException(FailureKind.Data, $"File '{file.Path}' of artifact {digest} is damaged in the store.", "Run the stage that made it again.");
+                throw new StageFailureException(FailureKind.Data, $"Artifact {digest} is damaged in the store: {damage}", "Retry the run: the stage that made it runs again.");
             }
 
             var path = Path.GetFullPath(Path.Combine(root, file.Path));
@@ -94,6 +100,7 @@ public sealed partial class FileSystemArtifactStore(string folder)
             File.Delete(path);
             if (OperatingSystem.IsWindows() || Link(blob, path) != 0)
             {
+                DiskSpace.Require(root, file.SizeBytes, $"'{file.Path}' of an input");
                 File.Copy(blob, path);
             }
         }
@@ -115,58 +122,144 @@ public sealed partial class FileSystemArtifactStore(string folder)
         var damaged = new List<string>();
         foreach (var file in manifest.Files)
         {
-            var path = BlobPath(file.Digest);
-            if (!File.Exists(path))
+            if (await DamageAsync(file, cancellationToken) is { } damage)
             {
-                damaged.Add($"'{file.Path}' is missing.");
-                continue;
-            }
-
-            await using var stream = File.OpenRead(path);
-            var actual = await Digest.OfStreamAsync(stream, cancellationToken);
-            if (actual != file.Digest)
-            {
-                damaged.Add($"'{file.Path}' is damaged: expected {file.Digest}, found {actual}.");
+                damaged.Add(damage);
             }
         }
 
         return damaged;
     }
 
+    /// <summary>
+    /// Removes the damaged blobs of an artifact, so that nobody reads them again; whole ones, which other artifacts may share, stay.
+    /// False, with nothing done, while somebody publishes: putting the same bytes again repairs a blob as well.
+    /// </summary>
+    public async Task<bool> EvictAsync(Digest digest, CancellationToken cancellationToken)
+    {
+        using var collecting = FileLock.TryTake(LockFile);
+        if (collecting is null)
+        {
+            return false;
+        }
+
+        try
+        {
+            foreach (var file in (await ManifestAsync(digest, cancellationToken)).Files)
+            {
+                if (await DamageAsync(file, cancellationToken) is not null)
+                {
+                    File.Delete(BlobPath(file.Digest));
+                }
+            }
+        }
+        catch (StageFailureException)
+        {
+            File.Delete(BlobPath(digest));
+        }
+
+        return true;
+    }
+
+    /// <summary>
+    /// Deletes every blob that no artifact of <paramref name="referenced"/> needs, and what killed writers left in tmp. It is asked
+    /// only while nobody publishes, so no artifact can be between its put and its commit. The number of files deleted.
+    /// </summary>
+    public async Task<int> CollectAsync(Func<Task<IReadOnlyList<Digest>>> referenced, CancellationToken cancellationToken)
+    {
+        using var collecting = FileLock.TryTake(LockFile);
+        if (collecting is null)
+        {
+            return 0;
+        }
+
+        var live = new HashSet<string>();
+        foreach (var digest in await referenced())
+        {
+            live.Add(digest.Hex);
+            if (File.Exists(BlobPath(digest)))
+            {
+                try
+                {
+                    live.UnionWith((await ManifestAsync(digest, cancellationToken)).Files.Select(f => f.Digest.Hex));
+                }
+                catch (StageFailureException)
+                {
+                    // A damaged manifest no longer says which blobs are its own: then none is known to be an orphan.
+                    return 0;
+                }
+            }
+        }
+
+        var blobs = Path.Combine(Folder, "sha256");
+        var dead = Directory.Exists(blobs)
+            ? Directory.EnumerateFiles(blobs, "*", SearchOption.AllDirectories).Where(p => !live.Contains(Path.GetFileName(p))).ToList()
+            : [];
+        dead.AddRange(DeadTemporaries());
+        foreach (var path in dead)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            File.Delete(path);
+        }
+
+        return dead.Count;
+    }
+
     /// <summary>Where a blob lies. The digest is parsed, so the path cannot leave the store.</summary>
     public string BlobPath(Digest digest) => Path.Combine(Folder, "sha256", digest.Hex[..2], digest.Hex);
 
-    private async Task<(Digest Digest, long Size)> PutFileAsync(string path, CancellationToken cancellationToken)
+    /// <summary>What is wrong with a stored file; null when its bytes are those of its digest.</summary>
+    private async Task<string?> DamageAsync(ArtifactFile file, CancellationToken cancellationToken)
     {
+        var path = BlobPath(file.Digest);
+        if (!File.Exists(path))
+        {
+            return $"'{file.Path}' is missing.";
+        }
+
         await using var stream = File.OpenRead(path);
-        return await PutStreamAsync(stream, cancellationToken);
+        var actual = await Digest.OfStreamAsync(stream, cancellationToken);
+        return actual == file.Digest ? null : $"'{file.Path}' is damaged: expected {file.Digest}, found {actual}.";
     }
 
-    private async Task<(Digest Digest, long Size)> PutStreamAsync(Stream source, CancellationToken cancellationToken)
+    /// <summary>A writer keeps its temporary file open, and so locked, until it has its final name.</summary>
+    private IEnumerable<string> DeadTemporaries()
     {
-        var temporary = Path.Combine(Folder, "tmp", Guid.CreateVersion7().ToString("N"));
-        Directory.CreateDirectory(Path.GetDirectoryName(temporary)!);
+        foreach (var path in Directory.Exists(TemporaryFolder) ? Directory.EnumerateFiles(TemporaryFolder) : [])
+        {
+            if (TimeProvider.System.GetUtcNow() - File.GetLastWriteTimeUtc(path) > YoungTemporary)
+            {
+                using var dead = FileLock.TryTake(path);
+                if (dead is not null)
+                {
+                    yield return path;
+                }
+            }
+        }
+    }
+
+    private async Task<(Digest Digest, long Size)> PutAsync(Stream source, HashSet<string> parents, CancellationToken cancellationToken)
+    {
+        var temporary = Path.Combine(TemporaryFolder, Guid.CreateVersion7().ToString("N"));
         try
         {
             long size = 0;
             using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-            await using (var target = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write))
+            await using var target = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.Delete);
+            var buffer = new byte[1 << 20];
+            int read;
+            while ((read = await source.ReadAsync(buffer, cancellationToken)) > 0)
             {
-                var buffer = new byte[1 << 20];
-                int read;
-                while ((read = await source.ReadAsync(buffer, cancellationToken)) > 0)
-                {
-                    hash.AppendData(buffer, 0, read);
-                    await target.WriteAsync(buffer.AsMemory(0, read), cancellationToken);
-                    size += read;
-                }
-
-                target.Flush(flushToDisk: true);
+                hash.AppendData(buffer, 0, read);
+                await target.WriteAsync(buffer.AsMemory(0, read), cancellationToken);
+                size += read;
             }
 
+            target.Flush(flushToDisk: true);
             var digest = Digest.FromHash(hash.GetHashAndReset());
             var blob = BlobPath(digest);
-            Directory.CreateDirectory(Path.GetDirectoryName(blob)!);
+            var parent = Path.GetDirectoryName(blob)!;
+            Directory.CreateDirectory(parent);
             if (!OperatingSystem.IsWindows())
             {
                 File.SetUnixFileMode(temporary, UnixFileMode.UserRead | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
@@ -174,13 +267,12 @@ public sealed partial class FileSystemArtifactStore(string folder)
 
             // Replacing also repairs a damaged blob of the same name.
             File.Move(temporary, blob, overwrite: true);
+            parents.Add(parent);
             return (digest, size);
         }
-        catch (IOException e) when ((e.HResult & 0xffff) == DiskFullHResult)
+        catch (IOException e) when (DiskSpace.IsFull(e))
         {
-            var free = new DriveInfo(Folder).AvailableFreeSpace;
-            throw new StageFailureException(
-                FailureKind.Resource, $"The disk of the artifact store is full: {source.Length} bytes needed, {free} free.", "Free space and retry the run.", e);
+            throw DiskSpace.Full(Folder, source.Length, "a file of an artifact", e);
         }
         finally
         {
@@ -188,6 +280,31 @@ public sealed partial class FileSystemArtifactStore(string folder)
         }
     }
 
+    /// <summary>Makes the names in a folder durable; a file system that cannot do it for folders does it by itself.</summary>
+    private static void SyncFolder(string path)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return;
+        }
+
+        var descriptor = Open(path, 0);
+        if (descriptor >= 0)
+        {
+            _ = Sync(descriptor);
+            _ = Close(descriptor);
+        }
+    }
+
     [LibraryImport("libc", EntryPoint = "link", StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Link(string existing, string created);
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "fsync")]
+    private static partial int Sync(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "close")]
+    private static partial int Close(int descriptor);
 }

@@ -1,4 +1,6 @@
 using FastDraft.Durability.Worker;
 using FastDraft.Server.Worker;
 
-return await WorkerProgram.RunAsync(args, [new MakeStage(), new CopyStage()]);
+return args is ["host", .. var rest]
+    ? await HostProgram.RunAsync(rest)
+    : await WorkerProgram.RunAsync(args, [new MakeStage(), new CopyStage(), new MisbehaveStage()]);

@@ -1,23 +1,40 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
+using FastDraft.Core.Caching;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Registry;
 using FastDraft.Server.Worker;
+using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
+
+/// <param name="ExitCode">Null: the attempt was taken from the stage and says nothing about it; it does not count against the retries.</param>
+internal sealed record AttemptOutcome(int? ExitCode, string? Failure, string? Hint, long? PeakRssBytes = null)
+{
+    public IReadOnlyList<(string Port, Digest Digest, ArtifactManifest Manifest)> Outputs { get; init; } = [];
+
+    /// <summary>The outcome the stage chose; null is its first.</summary>
+    public string? Outcome { get; init; }
+
+    public static AttemptOutcome Of(StageFailureException e) => new(Core.Stages.ExitCode.Of(e.Kind), e.Message, e.Hint);
+}
 
 /// <summary>
 /// One attempt of a stage run: wins the lease, runs the worker process, stores what it wrote and commits once. Every write
 /// carries the lease's epoch, so an attempt whose lease passed to another changes nothing.
 /// </summary>
-internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store, RunEngine engine, LeaseOwner owner)
+internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store, RunEngine engine, KeyBuilder keys, LeaseOwner owner)
 {
+    private static readonly TimeSpan CommitAgainAfter = TimeSpan.FromSeconds(1);
+
     private readonly ConcurrentDictionary<Guid, CancellationTokenSource> running = new();
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
@@ -33,168 +50,245 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
 
     public async Task RunAsync(Guid id, CancellationToken hostStop)
     {
-        await using var db = store.Open();
-        // Database time decides who holds the lease; one statement, so two hosts cannot both win.
-        var won = await db.Database.ExecuteSqlAsync($"""
-            UPDATE stage_runs SET State = 'Running', LeaseEpoch = LeaseEpoch + 1, LeaseOwner = {owner.Name},
-              LeaseExpiresAt = CAST(unixepoch('subsec') * 1000 AS INTEGER) + 30000,
-              StartedAt = COALESCE(StartedAt, CAST(unixepoch('subsec') * 1000 AS INTEGER))
-            WHERE Id = {id} AND State = 'Queued'
-            """, CancellationToken.None);
-        if (won != 1)
+        using var lease = await Lease.TryAcquireAsync(store, options, owner, id, CancellationToken.None);
+        if (lease is null)
         {
             return;
         }
 
-        var row = await db.StageRuns.AsNoTracking().SingleAsync(s => s.Id == id, CancellationToken.None);
-        using var cancel = CancellationTokenSource.CreateLinkedTokenSource(hostStop);
-        running[id] = cancel;
-        var attempt = new AttemptRow
-        {
-            Id = Guid.CreateVersion7(), StageRunId = id, Number = await db.Attempts.CountAsync(a => a.StageRunId == id, CancellationToken.None) + 1, LeaseEpoch = row.LeaseEpoch,
-            State = StageRunState.Running, StartedAt = Now, EnvironmentJson = options.Environment.Count == 0 ? null : JsonSerializer.Serialize(options.Environment),
-        };
-        attempt.LogFile = Path.GetFileName(store.LogPath(attempt.Id));
-        db.Attempts.Add(attempt);
-        await db.SaveChangesAsync(CancellationToken.None);
-        var scratch = Path.Combine(store.DataFolder, "scratch", attempt.Id.ToString("N"));
-        var resume = Path.Combine(store.DataFolder, "resume", Digest.Parse(row.KeyDigest!).Hex);
-        WorkerResult result;
-        var outputs = new List<(string Port, Digest Digest, ArtifactManifest Manifest)>();
+        Failpoint.Reach(Failpoint.Leased);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(hostStop, lease.Lost);
+        running[id] = stop;
+        var scratch = store.ScratchFolder(lease.Attempt.Id);
         try
         {
-            using var renewing = CancellationTokenSource.CreateLinkedTokenSource(cancel.Token);
-            var renewal = RenewAsync(id, row.LeaseEpoch, cancel, renewing.Token);
-            try
+            using var publishing = new Publishing(store.Artifacts);
+            var outcome = await WorkAsync(lease, scratch, publishing, stop.Token);
+            if (hostStop.IsCancellationRequested && outcome.ExitCode != ExitCode.Ok)
             {
-                var stage = options.Stages.First(s => s.Name == row.Stage);
-                Directory.CreateDirectory(resume);
-                Directory.CreateDirectory(scratch);
-                var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
-                var inputs = new Dictionary<string, string>();
-                foreach (var port in await db.Ports.AsNoTracking().Where(p => p.StageRunId == id && !p.IsOutput && !p.External).ToListAsync(cancel.Token))
-                {
-                    inputs[port.Port] = Path.Combine(scratch, "in", port.Port);
-                    await store.Artifacts.MaterializeAsync(Digest.Parse(port.Digest), inputs[port.Port], cancel.Token);
-                }
-
-                var folders = stage.Outputs.ToDictionary(o => o.Name, o => Path.Combine(scratch, "out", o.Name));
-                var job = new WorkerJob(row.Stage, settings, inputs, folders, scratch, resume, settings["accelerator"]?.GetValue<string>() ?? "cpu");
-                var jobFile = Path.Combine(scratch, "job.json");
-                await File.WriteAllTextAsync(jobFile, JsonSerializer.Serialize(job), cancel.Token);
-                result = await WorkerProcess.RunAsync(options, jobFile, store.LogPath(attempt.Id), cancel.Token);
-                if (result.Outcome is { } outcome && !stage.Outcomes.Contains(outcome))
-                {
-                    throw new StageFailureException(FailureKind.Bug, $"The stage ended with the outcome '{outcome}', which it does not declare.");
-                }
-
-                foreach (var output in result.ExitCode == ExitCode.Ok ? stage.Outputs : [])
-                {
-                    if (!Directory.Exists(folders[output.Name]))
-                    {
-                        throw new StageFailureException(FailureKind.Bug, $"The stage did not write its output '{output.Name}'.");
-                    }
-
-                    var (digest, manifest) = await store.Artifacts.PutFolderAsync(output.Kind, folders[output.Name], cancel.Token);
-                    outputs.Add((output.Name, digest, manifest));
-                }
+                outcome = new AttemptOutcome(null, "The host stopped.", null);
             }
-            finally
+            else if (lease.Lost.IsCancellationRequested)
             {
-                await renewing.CancelAsync();
-                await renewal;
+                outcome = Fenced(lease);
             }
-        }
-        catch (StageFailureException e)
-        {
-            result = new WorkerResult(ExitCode.Of(e.Kind), e.Message, e.Hint, null, []);
-        }
-        catch (OperationCanceledException)
-        {
-            result = new WorkerResult(ExitCode.Cancelled, "The attempt was stopped.", null, null, []);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            result = new WorkerResult(ExitCode.Io, e.Message, "Check the data folder's disk.", null, []);
-        }
 
-        try
-        {
-            var committed = await EndAsync(id, row.LeaseEpoch, result, hostStop.IsCancellationRequested, outputs, CancellationToken.None);
-            if (committed && result.ExitCode == ExitCode.Ok)
-            {
-                Directory.Delete(resume, recursive: true);
-            }
+            await CommitAsync(lease, outcome, hostStop);
         }
         finally
         {
+            await lease.StopRenewingAsync();
             running.TryRemove(id, out _);
-            if (Directory.Exists(scratch))
-            {
-                Directory.Delete(scratch, recursive: true);
-            }
+            DeleteQuietly(scratch);
         }
     }
 
-    private async Task RenewAsync(Guid id, long epoch, CancellationTokenSource attempt, CancellationToken ct)
+    /// <summary>The one commit of an attempt. False when its lease has passed to another, or it has ended already.</summary>
+    public async Task<bool> EndAsync(Guid id, long epoch, AttemptOutcome outcome, CancellationToken ct)
     {
-        try
+        while (true)
         {
-            while (true)
+            await using var look = store.Open();
+            var row = await look.StageRuns.AsNoTracking().SingleAsync(s => s.Id == id, ct);
+            if (row.LeaseEpoch != epoch || row.State is not (StageRunState.Running or StageRunState.Cancelling))
             {
-                await Task.Delay(TimeSpan.FromSeconds(10), options.Clock, ct);
-                await using var db = store.Open();
-                if (await db.Database.ExecuteSqlAsync(
-                    $"UPDATE stage_runs SET LeaseExpiresAt = CAST(unixepoch('subsec') * 1000 AS INTEGER) + 30000 WHERE Id = {id} AND LeaseEpoch = {epoch}", ct) != 1)
+                return false;
+            }
+
+            try
+            {
+                if (await TryEndAsync(row, outcome, takenOver: false, ct))
                 {
-                    await attempt.CancelAsync();
-                    return;
+                    return true;
                 }
+
+                // The row changed in between, by a cancellation: look again.
             }
-        }
-        catch (OperationCanceledException)
-        {
-            // The attempt ended.
+            catch (StageFailureException e) when (outcome.ExitCode == ExitCode.Ok)
+            {
+                // The registry refused the outputs, and nothing of that transaction is left: the attempt ends as one that failed.
+                outcome = AttemptOutcome.Of(e) with { PeakRssBytes = outcome.PeakRssBytes };
+            }
         }
     }
 
-    /// <summary>The one commit of an attempt. False when its lease has passed to another.</summary>
-    public async Task<bool> EndAsync(
-        Guid id, long epoch, WorkerResult result, bool hostStopped, IReadOnlyList<(string Port, Digest Digest, ArtifactManifest Manifest)> outputs, CancellationToken ct)
+    /// <summary>
+    /// Ends the attempt of a host that is gone. The epoch rises in the same transaction, so that host, should it only have been
+    /// stopped, is refused whatever it still wants to write.
+    /// </summary>
+    public Task<bool> TakeOverAsync(StageRunRow row, CancellationToken ct) =>
+        TryEndAsync(row, new AttemptOutcome(null, "The host stopped.", null), takenOver: true, ct);
+
+    private async Task<AttemptOutcome> WorkAsync(Lease lease, string scratch, Publishing publishing, CancellationToken stop)
     {
+        var row = lease.StageRun;
         try
         {
-            return await CommitAsync(id, epoch, result, hostStopped, outputs, ct);
+            var stage = options.Stages.First(s => s.Name == row.Stage);
+            var resume = store.ResumeFolder(Digest.Parse(row.KeyDigest!));
+            Directory.CreateDirectory(resume);
+            Directory.CreateDirectory(scratch);
+            var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
+            var inputs = await MaterializeInputsAsync(row.Id, scratch, stop);
+            var folders = stage.Outputs.ToDictionary(o => o.Name, o => Path.Combine(scratch, "out", o.Name));
+            var job = new WorkerJob(row.Stage, settings, inputs, folders, scratch, resume, settings["accelerator"]?.GetValue<string>() ?? "cpu");
+            var jobFile = Path.Combine(scratch, "job.json");
+            await File.WriteAllTextAsync(jobFile, JsonSerializer.Serialize(job), stop);
+            Failpoint.Reach(Failpoint.InputsReady);
+            var result = await RunWorkerAsync(lease, jobFile, stop);
+            Failpoint.Reach(Failpoint.WorkerEnded);
+            stop.ThrowIfCancellationRequested();
+            if (result.ExitCode != ExitCode.Ok)
+            {
+                return new AttemptOutcome(result.ExitCode, result.Failure ?? Describe(result), result.Hint, result.PeakRssBytes);
+            }
+
+            if (result.Outcome is { } outcome && !stage.Outcomes.Contains(outcome))
+            {
+                throw new StageFailureException(FailureKind.Bug, $"The stage ended with the outcome '{outcome}', which it does not declare.");
+            }
+
+            await keys.RequireUnchangedAsync(stage, settings, StageKey.FromJson(row.KeyJson!), stop);
+            await publishing.BeginAsync(stop);
+            var outputs = new List<(string Port, Digest Digest, ArtifactManifest Manifest)>();
+            foreach (var output in stage.Outputs)
+            {
+                if (!Directory.Exists(folders[output.Name]))
+                {
+                    throw new StageFailureException(FailureKind.Bug, $"The stage did not write its output '{output.Name}'.");
+                }
+
+                var (digest, manifest) = await store.Artifacts.PutFolderAsync(output.Kind, folders[output.Name], stop);
+                outputs.Add((output.Name, digest, manifest));
+                Failpoint.Reach(Failpoint.OutputStored);
+            }
+
+            return new AttemptOutcome(ExitCode.Ok, null, null, result.PeakRssBytes) { Outputs = outputs, Outcome = result.Outcome };
         }
         catch (StageFailureException e)
         {
-            // The registry refused the outputs, and nothing of that transaction is left: the attempt ends as one that failed.
-            return await CommitAsync(id, epoch, result with { ExitCode = ExitCode.Of(e.Kind), Failure = e.Message, Hint = e.Hint }, hostStopped, [], ct);
+            return AttemptOutcome.Of(e);
+        }
+        catch (OperationCanceledException)
+        {
+            return new AttemptOutcome(ExitCode.Cancelled, "The attempt was stopped.", null);
+        }
+        catch (IOException e) when (DiskSpace.IsFull(e))
+        {
+            return AttemptOutcome.Of(DiskSpace.Full(scratch, null, "the attempt", e));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return new AttemptOutcome(ExitCode.Io, e.Message, "Check the data folder's disk.");
+        }
+        catch (Exception e) when (Database.IsTrouble(e))
+        {
+            return new AttemptOutcome(null, "The database was away: " + e.Message, null);
+        }
+        catch (Exception e)
+        {
+            // Nothing of one stage run may end the host, or come back for ever.
+            Trace.TraceError(e.ToString());
+            return new AttemptOutcome(ExitCode.Bug, $"{e.GetType().Name}: {e.Message}", null);
         }
     }
 
-    private async Task<bool> CommitAsync(
-        Guid id, long epoch, WorkerResult result, bool hostStopped, IReadOnlyList<(string Port, Digest Digest, ArtifactManifest Manifest)> outputs, CancellationToken ct)
+    private async Task<Dictionary<string, string>> MaterializeInputsAsync(Guid id, string scratch, CancellationToken stop)
     {
-        await using var look = store.Open();
-        var row = await look.StageRuns.AsNoTracking().SingleAsync(s => s.Id == id, ct);
-        var cancelling = row.State == StageRunState.Cancelling;
-        var state = cancelling ? StageRunState.Cancelled
-            : result.ExitCode == ExitCode.Ok ? StageRunState.Succeeded
-            : hostStopped ? StageRunState.Crashed
-            : result.ExitCode is ExitCode.Config or ExitCode.Data or ExitCode.Bug or ExitCode.Io ? StageRunState.Failed
-            : StageRunState.Crashed;
-        // A host that stopped says nothing about the stage, so that attempt does not count; such an attempt has no exit code.
-        var crashes = await look.Attempts.CountAsync(a => a.StageRunId == id && a.State == StageRunState.Crashed && a.ExitCode != null, ct) + 1;
-        var retry = state == StageRunState.Crashed && (hostStopped || RetryPolicy.ShouldRetry(state, crashes));
-        var failure = state is StageRunState.Succeeded or StageRunState.Cancelled ? null : result.Failure ?? $"The worker ended with exit code {result.ExitCode}.";
-        var outcome = result.Outcome ?? options.Stages.First(s => s.Name == row.Stage).Outcomes[0];
-        WorkflowEvent? happened = state == StageRunState.Succeeded ? new StageSucceeded(row.ActivityInstanceId, outcome)
-            : state == StageRunState.Cancelled || retry ? null : new StageFailed(row.ActivityInstanceId, failure!);
-        return await engine.CommitAsync(row.RunId, happened, async (db, run) =>
+        await using var db = store.Open();
+        var inputs = new Dictionary<string, string>();
+        foreach (var port in await db.Ports.AsNoTracking().Where(p => p.StageRunId == id && !p.IsOutput && !p.External).ToListAsync(stop))
         {
-            var current = await db.StageRuns.SingleAsync(s => s.Id == id, ct);
-            if (current.LeaseEpoch != epoch || current.State != row.State || RunStateMachine.IsTerminal(current.State))
+            inputs[port.Port] = Path.Combine(scratch, "in", port.Port);
+            var digest = Digest.Parse(port.Digest);
+            try
+            {
+                await store.Artifacts.MaterializeAsync(digest, inputs[port.Port], stop);
+            }
+            catch (StageFailureException e) when (e.Kind == FailureKind.Data)
+            {
+                // So that a retry of the run finds it gone and makes it again.
+                await store.Artifacts.EvictAsync(digest, stop);
+                throw;
+            }
+        }
+
+        return inputs;
+    }
+
+    private async Task<WorkerResult> RunWorkerAsync(Lease lease, string jobFile, CancellationToken stop)
+    {
+        using var log = new AttemptLog(store.LogPath(lease.Attempt.Id));
+        using var ended = new CancellationTokenSource();
+        var metrics = new AttemptMetrics(store, lease);
+        var writing = metrics.RunAsync(ended.Token);
+        try
+        {
+            return await WorkerProcess.RunAsync(options, jobFile, log, metrics.Add, lease, stop);
+        }
+        finally
+        {
+            await ended.CancelAsync();
+            await writing;
+        }
+    }
+
+    /// <summary>Commits until the database takes it: what the attempt made is stored already and would be lost for nothing.</summary>
+    private async Task CommitAsync(Lease lease, AttemptOutcome outcome, CancellationToken hostStop)
+    {
+        while (true)
+        {
+            try
+            {
+                Failpoint.Reach(Failpoint.BeforeCommit);
+                if (await EndAsync(lease.StageRun.Id, lease.Epoch, outcome, CancellationToken.None))
+                {
+                    Failpoint.Reach(Failpoint.Committed);
+                    if (outcome.ExitCode == ExitCode.Ok)
+                    {
+                        DeleteQuietly(store.ResumeFolder(Digest.Parse(lease.StageRun.KeyDigest!)));
+                    }
+                }
+
+                return;
+            }
+            catch (Exception e) when (Database.IsTrouble(e) && !hostStop.IsCancellationRequested)
+            {
+                Trace.TraceWarning($"Commit of {lease.StageRun.Id}: {e.Message}");
+                await Task.Delay(CommitAgainAfter, options.Clock, hostStop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+
+    private AttemptOutcome Fenced(Lease lease) => Database.IsFull(lease.LastError)
+        ? AttemptOutcome.Of(DiskSpace.Full(store.DataFolder, null, "the database", lease.LastError))
+        : new AttemptOutcome(null, "The lease could not be renewed: " + (lease.LastError?.Message ?? "another host took over."), null);
+
+    private static string Describe(WorkerResult result)
+    {
+        var text = result.ExitCode > 128 ? $"The worker was killed by signal {result.ExitCode - 128}" : $"The worker ended with exit code {result.ExitCode}";
+        text += result.PeakRssBytes is { } peak ? string.Create(CultureInfo.InvariantCulture, $"; its memory peak was {peak / (1024.0 * 1024):F0} MiB") : "";
+        return text + (result.OutOfMemory ? ". The kernel ran out of memory." : ".");
+    }
+
+    private async Task<bool> TryEndAsync(StageRunRow row, AttemptOutcome outcome, bool takenOver, CancellationToken ct)
+    {
+        var state = row.State == StageRunState.Cancelling ? StageRunState.Cancelled
+            : outcome.ExitCode is null ? StageRunState.Crashed
+            : outcome.ExitCode == ExitCode.Ok ? StageRunState.Succeeded
+            : outcome.ExitCode is ExitCode.Config or ExitCode.Data or ExitCode.Bug or ExitCode.Io ? StageRunState.Failed
+            : StageRunState.Crashed;
+        await using var look = store.Open();
+        var crashes = await look.Attempts.CountAsync(a => a.StageRunId == row.Id && a.State == StageRunState.Crashed && a.ExitCode != null, ct) + 1;
+        var retry = state == StageRunState.Crashed && (outcome.ExitCode is null || RetryPolicy.ShouldRetry(state, crashes));
+        var failure = state is StageRunState.Succeeded or StageRunState.Cancelled ? null : outcome.Failure;
+        var chosen = outcome.Outcome ?? options.Stages.FirstOrDefault(s => s.Name == row.Stage)?.Outcomes[0];
+        WorkflowEvent? happened = state == StageRunState.Succeeded ? new StageSucceeded(row.ActivityInstanceId, chosen!)
+            : state == StageRunState.Cancelled || retry ? null : new StageFailed(row.ActivityInstanceId, failure!);
+        return await engine.CommitAsync(row.RunId, happened, async (db, _) =>
+        {
+            var current = await db.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
+            if (current.LeaseEpoch != row.LeaseEpoch || current.State != row.State || (takenOver && !await IsOverAsync(db, current, ct)))
             {
                 return false;
             }
@@ -206,34 +300,70 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             }
 
             (current.LeaseOwner, current.LeaseExpiresAt, current.EndedAt) = (null, null, retry ? null : Now);
-            current.Outcome = state == StageRunState.Succeeded ? outcome : null;
-            (current.Failure, current.Hint) = retry ? (null, null) : (failure, result.Hint);
-            if (await db.Attempts.SingleOrDefaultAsync(a => a.StageRunId == id && a.LeaseEpoch == epoch, ct) is { } attempt)
+            current.Outcome = state == StageRunState.Succeeded ? chosen : null;
+            (current.Failure, current.Hint) = retry ? (null, null) : (failure, outcome.Hint);
+            if (takenOver)
             {
-                (attempt.State, attempt.ExitCode, attempt.Failure, attempt.Hint, attempt.EndedAt, attempt.PeakRssBytes) =
-                    (state, hostStopped ? null : result.ExitCode, failure, result.Hint, Now, result.PeakRssBytes);
-                db.Metrics.AddRange(result.Metrics.Select(m => new MetricRow { AttemptId = attempt.Id, Name = m.Name, Step = m.Step, Value = m.Value }));
+                current.LeaseEpoch++;
             }
 
-            foreach (var (port, digest, manifest) in state == StageRunState.Succeeded ? outputs : [])
+            if (await db.Attempts.SingleOrDefaultAsync(a => a.StageRunId == row.Id && a.LeaseEpoch == row.LeaseEpoch, ct) is { } attempt)
+            {
+                (attempt.State, attempt.ExitCode, attempt.Failure, attempt.Hint, attempt.EndedAt, attempt.PeakRssBytes) =
+                    (state, outcome.ExitCode, failure, outcome.Hint, Now, outcome.PeakRssBytes);
+            }
+
+            foreach (var (port, digest, manifest) in state == StageRunState.Succeeded ? outcome.Outputs : [])
             {
                 if (await db.Artifacts.FindAsync([digest.ToString()], ct) is null)
                 {
                     db.Artifacts.Add(new ArtifactRow
                     {
-                        Digest = digest.ToString(), Kind = manifest.Kind, SizeBytes = manifest.SizeBytes, NumFiles = manifest.Files.Count, CreatedAt = Now, StageRunId = id,
+                        Digest = digest.ToString(), Kind = manifest.Kind, SizeBytes = manifest.SizeBytes, NumFiles = manifest.Files.Count, CreatedAt = Now, StageRunId = row.Id,
                     });
                 }
 
-                db.Ports.Add(new StageRunPortRow { StageRunId = id, IsOutput = true, Port = port, Kind = manifest.Kind, Digest = digest.ToString() });
+                db.Ports.Add(new StageRunPortRow { StageRunId = row.Id, IsOutput = true, Port = port, Kind = manifest.Kind, Digest = digest.ToString() });
             }
 
             if (state == StageRunState.Succeeded)
             {
-                await DraftRegistry.ApplyAsync(db, store.Artifacts, current, outputs.Select(o => (o.Port, o.Manifest.Kind, o.Digest.ToString())), Now, ct);
+                await DraftRegistry.ApplyAsync(db, store.Artifacts, current, outcome.Outputs.Select(o => (o.Port, o.Manifest.Kind, o.Digest.ToString())), Now, ct);
             }
 
+            Failpoint.Reach(Failpoint.Committing);
             return true;
         }, ct);
+    }
+
+    /// <summary>In the transaction that takes over: a lease that was renewed a moment ago is not taken.</summary>
+    private async Task<bool> IsOverAsync(PipelineDbContext db, StageRunRow row, CancellationToken ct) =>
+        row.LeaseOwner == owner.Name || owner.IsGone(row.LeaseOwner)
+            || await db.StageRuns.AnyAsync(s => s.Id == row.Id && (s.LeaseExpiresAt == null || s.LeaseExpiresAt < PipelineDbContext.DatabaseNow()), ct);
+
+    private static void DeleteQuietly(string folder)
+    {
+        try
+        {
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The sweep of the next host finds it dead.
+            Trace.TraceWarning(e.Message);
+        }
+    }
+
+    /// <summary>From the first put to the commit.</summary>
+    private sealed class Publishing(FileSystemArtifactStore artifacts) : IDisposable
+    {
+        private IDisposable? held;
+
+        public async Task BeginAsync(CancellationToken ct) => held = await artifacts.BeginPublishAsync(ct);
+
+        public void Dispose() => held?.Dispose();
     }
 }

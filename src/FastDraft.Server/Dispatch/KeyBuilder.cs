@@ -10,10 +10,79 @@ using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
 
+/// <summary>An earlier stage run with the same key whose outputs are whole, byte by byte.</summary>
+internal sealed record CacheHit(StageRunRow Row, IReadOnlyList<StageRunPortRow> Outputs);
+
 /// <summary>Makes StageKeys and finds earlier stage runs that have them.</summary>
-internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList<string>>? expandPath)
+internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList<string>>? expandPath) : IDisposable
 {
-    public async Task<StageKey> BuildAsync(StageDescriptor stage, JsonObject settings, IReadOnlyDictionary<string, Digest> inputs, CancellationToken ct)
+    private const int FilesOfAQuery = 256;
+
+    // A file may be written again within one tick of its clock without a trace: its digest is kept only once it is older.
+    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(2);
+
+    // Twenty runs that name the same target read it once.
+    private readonly SemaphoreSlim hashing = new(1);
+
+    public void Dispose() => hashing.Dispose();
+
+    public async Task<StageKey> BuildAsync(StageDescriptor stage, JsonObject settings, IReadOnlyDictionary<string, Digest> inputs, CancellationToken ct) =>
+        StageKey.Of(
+            stage, settings, await PathsAsync(stage, settings, ct), inputs,
+            new Dictionary<string, string> { ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString() });
+
+    /// <exception cref="StageFailureException">A path setting no longer has the content that the key names.</exception>
+    public async Task RequireUnchangedAsync(StageDescriptor stage, JsonObject settings, StageKey key, CancellationToken ct)
+    {
+        foreach (var (setting, digest) in await PathsAsync(stage, settings, ct))
+        {
+            if (key.Paths.GetValueOrDefault(setting) != digest.ToString())
+            {
+                throw new StageFailureException(
+                    FailureKind.Data, $"Setting '{setting}': the files of {settings[setting]!.ToJsonString()} changed while the stage ran.", "Run it again when they are complete.");
+            }
+        }
+    }
+
+    /// <summary>
+    /// The newest stage run with this key whose outputs are all whole. What was damaged on the way there is told in
+    /// <paramref name="damaged"/>: artifact and what is wrong with it.
+    /// </summary>
+    public async Task<CacheHit?> FindAsync(PipelineDbContext db, Digest key, ICollection<(Digest Artifact, string Damage)> damaged, CancellationToken ct)
+    {
+        var text = key.ToString();
+        foreach (var row in await db.StageRuns.AsNoTracking().Where(s => s.KeyDigest == text && s.State == StageRunState.Succeeded)
+            .OrderByDescending(s => s.EndedAt).Take(3).ToListAsync(ct))
+        {
+            var outputs = await db.Ports.AsNoTracking().Where(p => p.StageRunId == row.Id && p.IsOutput).ToListAsync(ct);
+            var whole = true;
+            foreach (var digest in outputs.Select(o => Digest.Parse(o.Digest)))
+            {
+                foreach (var damage in await store.Artifacts.VerifyAsync(digest, ct))
+                {
+                    whole = false;
+                    damaged.Add((digest, damage));
+                }
+            }
+
+            if (whole)
+            {
+                return new CacheHit(row, outputs);
+            }
+        }
+
+        return null;
+    }
+
+    public static async Task<IReadOnlyList<string>> ExplainAsync(PipelineDbContext db, StageKey key, string activityId, CancellationToken ct)
+    {
+        var previous = await db.StageRuns.AsNoTracking()
+            .Where(s => s.Stage == key.Stage && s.KeyJson != null && (s.State == StageRunState.Succeeded || s.State == StageRunState.Cached))
+            .OrderByDescending(s => s.ActivityId == activityId).ThenByDescending(s => s.EndedAt).Select(s => s.KeyJson).FirstOrDefaultAsync(ct);
+        return StageKey.Explain(previous is null ? null : StageKey.FromJson(previous), key);
+    }
+
+    private async Task<Dictionary<string, Digest>> PathsAsync(StageDescriptor stage, JsonObject settings, CancellationToken ct)
     {
         var paths = new Dictionary<string, Digest>();
         foreach (var setting in stage.Settings.Where(s => s.Type is SettingType.Path or SettingType.PathList))
@@ -31,39 +100,7 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
             }
         }
 
-        var environment = new Dictionary<string, string> { ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString() };
-        return StageKey.Of(stage, settings, paths, inputs, environment);
-    }
-
-    /// <summary>The newest stage run with this key whose outputs are all whole, and those outputs.</summary>
-    public async Task<(StageRunRow Row, IReadOnlyList<StageRunPortRow> Outputs)?> FindAsync(PipelineDbContext db, Digest key, CancellationToken ct)
-    {
-        var text = key.ToString();
-        foreach (var row in await db.StageRuns.AsNoTracking().Where(s => s.KeyDigest == text && s.State == StageRunState.Succeeded)
-            .OrderByDescending(s => s.EndedAt).Take(3).ToListAsync(ct))
-        {
-            var outputs = await db.Ports.AsNoTracking().Where(p => p.StageRunId == row.Id && p.IsOutput).ToListAsync(ct);
-            var whole = true;
-            foreach (var output in outputs)
-            {
-                whole &= await store.Artifacts.IsWholeAsync(Digest.Parse(output.Digest), ct);
-            }
-
-            if (whole)
-            {
-                return (row, outputs);
-            }
-        }
-
-        return null;
-    }
-
-    public static async Task<IReadOnlyList<string>> ExplainAsync(PipelineDbContext db, StageKey key, string activityId, CancellationToken ct)
-    {
-        var previous = await db.StageRuns.AsNoTracking()
-            .Where(s => s.Stage == key.Stage && s.KeyJson != null && (s.State == StageRunState.Succeeded || s.State == StageRunState.Cached))
-            .OrderByDescending(s => s.ActivityId == activityId).ThenByDescending(s => s.EndedAt).Select(s => s.KeyJson).FirstOrDefaultAsync(ct);
-        return StageKey.Explain(previous is null ? null : StageKey.FromJson(previous), key);
+        return paths;
     }
 
     private async Task<Digest> OfPathAsync(string setting, string path, CancellationToken ct)
@@ -78,23 +115,62 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
 
         var folder = Directory.Exists(path) ? Path.GetFullPath(path) : null;
         var lines = new List<string>();
-        await using var db = store.Open();
-        foreach (var file in files.Select(Path.GetFullPath))
+        await hashing.WaitAsync(ct);
+        try
         {
-            var info = new FileInfo(file);
-            var row = await db.PathDigests.FindAsync([file], ct);
-            if (row is null || row.SizeBytes != info.Length || row.ModifiedTicks != info.LastWriteTimeUtc.Ticks)
+            foreach (var chunk in files.Select(Path.GetFullPath).Chunk(FilesOfAQuery))
             {
-                await using var stream = info.OpenRead();
-                var digest = await Digest.OfStreamAsync(stream, ct);
-                row ??= db.PathDigests.Add(new PathDigestRow { Path = file }).Entity;
-                (row.SizeBytes, row.ModifiedTicks, row.Digest) = (info.Length, info.LastWriteTimeUtc.Ticks, digest.ToString());
+                foreach (var (file, digest) in await OfFilesAsync(chunk, ct))
+                {
+                    lines.Add((folder is null ? Path.GetFileName(file) : Path.GetRelativePath(folder, file)) + "\0" + digest);
+                }
             }
-
-            lines.Add((folder is null ? info.Name : Path.GetRelativePath(folder, file)) + "\0" + row.Digest);
+        }
+        finally
+        {
+            hashing.Release();
         }
 
-        await db.SaveChangesAsync(ct);
         return Digest.OfBytes(Encoding.UTF8.GetBytes(string.Join('\n', lines.Order(StringComparer.Ordinal))));
+    }
+
+    /// <summary>Digests of files, read only where size or time differ from those of the last reading.</summary>
+    private async Task<List<(string File, string Digest)>> OfFilesAsync(string[] files, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        var known = await db.PathDigests.AsNoTracking().Where(r => files.Contains(r.Path)).ToDictionaryAsync(r => r.Path, ct);
+        var digests = new List<(string, string)>();
+        var fresh = new List<PathDigestRow>();
+        foreach (var file in files)
+        {
+            // A link's own size and time say nothing about the file it leads to.
+            var info = new FileInfo(file);
+            info = info.LinkTarget is null ? info : (FileInfo)(info.ResolveLinkTarget(returnFinalTarget: true) ?? info);
+            if (known.TryGetValue(file, out var row) && row.SizeBytes == info.Length && row.ModifiedTicks == info.LastWriteTimeUtc.Ticks)
+            {
+                digests.Add((file, row.Digest));
+                continue;
+            }
+
+            await using var stream = info.OpenRead();
+            var digest = (await Digest.OfStreamAsync(stream, ct)).ToString();
+            digests.Add((file, digest));
+            if (TimeProvider.System.GetUtcNow() - info.LastWriteTimeUtc > Settled)
+            {
+                fresh.Add(new PathDigestRow { Path = file, SizeBytes = info.Length, ModifiedTicks = info.LastWriteTimeUtc.Ticks, Digest = digest });
+            }
+        }
+
+        if (fresh.Count > 0)
+        {
+            await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
+            var paths = fresh.Select(r => r.Path).ToList();
+            await db.PathDigests.Where(r => paths.Contains(r.Path)).ExecuteDeleteAsync(ct);
+            db.PathDigests.AddRange(fresh);
+            await db.SaveChangesAsync(ct);
+            await transaction.CommitAsync(ct);
+        }
+
+        return digests;
     }
 }

@@ -18,19 +18,26 @@ namespace FastDraft.Server.Dispatch;
 /// queued ones. It keeps nothing that matters in memory, so a host that dies loses nothing.
 /// </summary>
 internal sealed class Reconciler(
-    PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, LeaseOwner owner, Action<Guid> enqueue) : IDisposable
+    PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, KeyBuilder keys, LeaseOwner owner, Action<Guid> enqueue) : IDisposable
 {
-    private readonly KeyBuilder keys = new(store, options.ExpandPath);
     private readonly SemaphoreSlim signal = new(0);
     private readonly ConcurrentDictionary<Guid, byte> enqueued = new();
     private readonly ConcurrentDictionary<Guid, byte> takenUp = new();
+    private readonly ConcurrentDictionary<Guid, Task> preparing = new();
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
 
     public void Dispose() => signal.Dispose();
 
     /// <summary>Looks at once instead of at the next tick.</summary>
-    public void Wake() => signal.Release();
+    public void Wake()
+    {
+        // One look serves all who ask for it.
+        if (signal.CurrentCount == 0)
+        {
+            signal.Release();
+        }
+    }
 
     public void TakeUp(Guid runId)
     {
@@ -56,7 +63,7 @@ internal sealed class Reconciler(
             }
             catch (OperationCanceledException) when (stop.IsCancellationRequested)
             {
-                return;
+                break;
             }
             catch (Exception e)
             {
@@ -65,70 +72,145 @@ internal sealed class Reconciler(
                 await Task.Delay(TimeSpan.FromMilliseconds(200), CancellationToken.None);
             }
         }
+
+        await Task.WhenAll(preparing.Values);
     }
 
     private async Task ReconcileOnceAsync(CancellationToken ct)
     {
         await using var db = store.Open();
-        foreach (var run in await db.Runs.AsNoTracking().Where(r => r.CancelRequested && (r.State == RunState.Running || r.State == RunState.Cancelling)).ToListAsync(ct))
+        foreach (var id in await db.Runs.Where(r => r.CancelRequested && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling)).Select(r => r.Id).ToListAsync(ct))
         {
-            await engine.CommitAsync(run.Id, new CancelRequested(), (_, _) => Task.FromResult(true), ct);
+            await EachAsync(() => engine.CommitAsync(id, new CancelRequested(), (_, _) => Task.FromResult(true), ct));
         }
 
-        foreach (var row in await MineAsync(db, [StageRunState.Running, StageRunState.Cancelling], ct))
+        var rows = await db.StageRuns.AsNoTracking()
+            .Where(s => s.State == StageRunState.Pending || s.State == StageRunState.Queued || s.State == StageRunState.Running || s.State == StageRunState.Cancelling)
+            .OrderBy(s => s.CreatedAt)
+            .Select(s => new { Row = s, Expired = s.LeaseExpiresAt == null || s.LeaseExpiresAt < PipelineDbContext.DatabaseNow() }).ToListAsync(ct);
+
+        // One at a time: the others share its resume folder and will take over its outputs.
+        var busy = rows.Where(r => r.Row.State is StageRunState.Running or StageRunState.Cancelling).Select(r => r.Row.KeyDigest).ToHashSet();
+        foreach (var (row, expired) in rows.Select(r => (r.Row, r.Expired)))
         {
-            if (enqueued.ContainsKey(row.Id))
+            switch (row.State)
             {
                 // Ours, even in the moment between winning the lease and entering the active ones.
-                if (row.State == StageRunState.Cancelling)
-                {
+                case StageRunState.Cancelling when enqueued.ContainsKey(row.Id):
                     await attempts.StopAsync(row.Id);
-                }
-            }
-            else if (row.LeaseExpiresAt < Now || owner.IsDead(row.LeaseOwner))
-            {
-                await attempts.EndAsync(row.Id, row.LeaseEpoch, new WorkerResult(-1, "The host stopped.", null, null, []), hostStopped: true, [], ct);
-            }
-        }
+                    break;
+                case StageRunState.Running when enqueued.ContainsKey(row.Id):
+                    break;
 
-        foreach (var row in await MineAsync(db, [StageRunState.Pending], ct))
-        {
-            await PrepareAsync(row, ct);
-        }
+                // A cancelled run ends in any host: its own may never come back.
+                case StageRunState.Running or StageRunState.Cancelling when IsMine(row) || row.State == StageRunState.Cancelling:
+                    if (expired || row.LeaseOwner == owner.Name || owner.IsGone(row.LeaseOwner))
+                    {
+                        await EachAsync(() => attempts.TakeOverAsync(row, ct));
+                        Wake();
+                    }
 
-        foreach (var row in await MineAsync(db, [StageRunState.Queued], ct))
-        {
-            var id = row.Id;
-            if (enqueued.TryAdd(id, 0))
-            {
-                enqueue(id);
+                    break;
+                case StageRunState.Pending when IsMine(row):
+                    Prepare(row, ct);
+                    break;
+                case StageRunState.Queued when IsMine(row) && !enqueued.ContainsKey(row.Id) && busy.Add(row.KeyDigest):
+                    await EachAsync(() => DispatchAsync(db, row, ct));
+                    break;
             }
         }
     }
 
-    private async Task<List<StageRunRow>> MineAsync(PipelineDbContext db, StageRunState[] states, CancellationToken ct)
+    private bool IsMine(StageRunRow row) => options.TakesUpUnfinishedRuns || takenUp.ContainsKey(row.RunId);
+
+    /// <summary>One bad row must not keep the others waiting.</summary>
+    private static async Task EachAsync(Func<Task> act)
     {
-        var rows = await db.StageRuns.AsNoTracking().Where(s => states.Contains(s.State)).OrderBy(s => s.CreatedAt).ToListAsync(ct);
-        return options.TakesUpUnfinishedRuns ? rows : [.. rows.Where(s => takenUp.ContainsKey(s.RunId))];
+        try
+        {
+            await act();
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            Trace.TraceError(e.ToString());
+        }
     }
 
-    /// <summary>Computes the key of a new stage run: cached, looked up, or queued.</summary>
+    private async Task DispatchAsync(PipelineDbContext db, StageRunRow row, CancellationToken ct)
+    {
+        var bypass = await db.Runs.Where(r => r.Id == row.RunId).Select(r => r.BypassCache).SingleAsync(ct);
+        if (!bypass && await keys.FindAsync(db, Digest.Parse(row.KeyDigest!), [], ct) is { } hit)
+        {
+            // While it waited another run made its outputs.
+            await KeyAsync(row, StageKey.FromJson(row.KeyJson!), LookupResult.Of(hit.Row, hit.Outputs), [], [], ct);
+        }
+        else if (enqueued.TryAdd(row.Id, 0))
+        {
+            enqueue(row.Id);
+        }
+    }
+
+    /// <summary>Beside the others: reading a large target must not delay the cancellation of another run.</summary>
+    private void Prepare(StageRunRow row, CancellationToken ct)
+    {
+        if (preparing.ContainsKey(row.Id))
+        {
+            return;
+        }
+
+        preparing[row.Id] = Task.Run(
+            async () =>
+            {
+                try
+                {
+                    await EachAsync(() => PrepareAsync(row, ct));
+                }
+                catch (OperationCanceledException)
+                {
+                    // The host stops; the row is still pending.
+                }
+                finally
+                {
+                    preparing.TryRemove(row.Id, out _);
+                    Wake();
+                }
+            },
+            CancellationToken.None);
+    }
+
+    /// <summary>Computes the key of a new stage run: cached, or queued.</summary>
     private async Task PrepareAsync(StageRunRow row, CancellationToken ct)
     {
         await using var db = store.Open();
-        var stage = options.Stages.First(s => s.Name == row.Stage);
         try
         {
+            var stage = options.Stages.FirstOrDefault(s => s.Name == row.Stage)
+                ?? throw new StageFailureException(FailureKind.Config, $"This host has no stage '{row.Stage}'.");
             var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
             var ports = await InputsAsync(db, row, stage, ct);
             var key = await keys.BuildAsync(stage, settings, ports.ToDictionary(p => p.Port, p => Digest.Parse(p.Digest)), ct);
             ports.AddRange(key.Paths.Select(p => new StageRunPortRow { StageRunId = row.Id, Port = "setting:" + p.Key, Kind = "path", Digest = p.Value, External = true }));
             var run = await db.Runs.AsNoTracking().SingleAsync(r => r.Id == row.RunId, ct);
+            var damaged = new List<(Digest Artifact, string Damage)>();
             var known = stage.IsLookup
                 ? await Lookups.AnswerAsync(db, run.DefinitionId, stage.Name, settings, key, ct)
-                : !run.BypassCache && await keys.FindAsync(db, key.ComputeDigest(), ct) is var (earlier, outputs) ? LookupResult.Of(earlier, outputs) : null;
-            var reasons = known is null ? await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct) : [];
-            await engine.CommitAsync(row.RunId, known is null ? null : new StageSucceeded(row.ActivityInstanceId, known.Outcome), async (d, _) =>
+                : !run.BypassCache && await keys.FindAsync(db, key.ComputeDigest(), damaged, ct) is { } hit ? LookupResult.Of(hit.Row, hit.Outputs) : null;
+            foreach (var artifact in damaged.Select(d => d.Artifact).Distinct())
+            {
+                await store.Artifacts.EvictAsync(artifact, ct);
+            }
+
+            IReadOnlyList<string> reasons = known is not null ? [] : damaged.Count > 0
+                ? [.. damaged.Select(d => $"the earlier artifact {d.Artifact} is damaged in the store: {d.Damage}")]
+                : await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct);
+            Failpoint.Reach(Failpoint.BeforeKeyed);
+            await KeyAsync(row, key, known, reasons, ports, ct);
+            Failpoint.Reach(Failpoint.Keyed);
+        }
+        catch (Exception e) when (e is not OperationCanceledException && !Database.IsTrouble(e))
+        {
+            // A row that cannot be prepared today cannot tomorrow: it says so instead of coming back for ever.
+            await engine.CommitAsync(row.RunId, new StageFailed(row.ActivityInstanceId, e.Message), async (d, _) =>
             {
                 var current = await d.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
                 if (current.State != StageRunState.Pending)
@@ -136,37 +218,11 @@ internal sealed class Reconciler(
                     return false;
                 }
 
-                current.KeyJson = key.ToJson();
-                current.KeyDigest = key.ComputeDigest().ToString();
-                current.MissReasonsJson = known is null ? JsonSerializer.Serialize(reasons) : null;
-                d.Ports.AddRange(ports);
-                if (known is null)
-                {
-                    current.State = RunStateMachine.Move(current.State, StageRunState.Queued);
-                    return true;
-                }
-
-                current.State = RunStateMachine.Move(current.State, known.FromRunId is null ? StageRunState.Skipped : StageRunState.Cached);
-                (current.Outcome, current.CachedFromRunId) = (known.Outcome, known.FromRunId);
-                current.StartedAt = current.EndedAt = Now;
-                d.Ports.AddRange(known.Outputs.Select(o => new StageRunPortRow { StageRunId = row.Id, IsOutput = true, Port = o.Port, Kind = o.Kind, Digest = o.Digest }));
-                await d.SaveChangesAsync(ct);
-                await DraftRegistry.ApplyAsync(d, store.Artifacts, current, known.Outputs, Now, ct);
-                return true;
-            }, ct);
-        }
-        catch (Exception e) when (e is StageFailureException or IOException or UnauthorizedAccessException)
-        {
-            await engine.CommitAsync(row.RunId, new StageFailed(row.ActivityInstanceId, e.Message), async (d, _) =>
-            {
-                var current = await d.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
                 (current.State, current.Failure, current.Hint, current.EndedAt) =
                     (RunStateMachine.Move(current.State, StageRunState.Failed), e.Message, (e as StageFailureException)?.Hint, Now);
                 return true;
             }, ct);
         }
-
-        Wake();
     }
 
     /// <summary>The artifacts that feed a stage run. A lookup that found nothing leaves an optional input unconnected.</summary>
@@ -192,4 +248,33 @@ internal sealed class Reconciler(
 
         return ports;
     }
+
+    /// <summary>One commit: what is known already ends the stage run with the earlier outputs, anything else is queued.</summary>
+    private Task<bool> KeyAsync(StageRunRow row, StageKey key, LookupResult? known, IReadOnlyList<string> reasons, IReadOnlyList<StageRunPortRow> inputs, CancellationToken ct) =>
+        engine.CommitAsync(row.RunId, known is null ? null : new StageSucceeded(row.ActivityInstanceId, known.Outcome), async (d, _) =>
+        {
+            var current = await d.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
+            if (current.State != row.State)
+            {
+                return false;
+            }
+
+            current.KeyJson = key.ToJson();
+            current.KeyDigest = key.ComputeDigest().ToString();
+            current.MissReasonsJson = known is null ? JsonSerializer.Serialize(reasons) : null;
+            d.Ports.AddRange(inputs);
+            if (known is null)
+            {
+                current.State = RunStateMachine.Move(current.State, StageRunState.Queued);
+                return true;
+            }
+
+            current.State = RunStateMachine.Move(current.State, known.FromRunId is null ? StageRunState.Skipped : StageRunState.Cached);
+            (current.Outcome, current.CachedFromRunId) = (known.Outcome, known.FromRunId);
+            current.StartedAt = current.EndedAt = Now;
+            d.Ports.AddRange(known.Outputs.Select(o => new StageRunPortRow { StageRunId = row.Id, IsOutput = true, Port = o.Port, Kind = o.Kind, Digest = o.Digest }));
+            await d.SaveChangesAsync(ct);
+            await DraftRegistry.ApplyAsync(d, store.Artifacts, current, known.Outputs, Now, ct);
+            return true;
+        }, ct);
 }

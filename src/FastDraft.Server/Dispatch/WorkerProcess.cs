@@ -1,27 +1,106 @@
 using System.ComponentModel;
 using System.Diagnostics;
-using System.Text.Json.Nodes;
+using System.Globalization;
 using FastDraft.Core.Stages;
 using FastDraft.Server.Worker;
 
 namespace FastDraft.Server.Dispatch;
 
-internal sealed record WorkerResult(int ExitCode, string? Failure, string? Hint, long? PeakRssBytes, IReadOnlyList<(string Name, long Step, double Value)> Metrics)
+/// <param name="ExitCode">128 and more: the process was killed by a signal.</param>
+/// <param name="OutOfMemory">The kernel killed a process for memory while this one ran, and this one died that way.</param>
+internal sealed record WorkerResult(int ExitCode, string? Failure, string? Hint, long? PeakRssBytes, bool OutOfMemory = false)
 {
     /// <summary>The outcome the stage chose; null is its first.</summary>
     public string? Outcome { get; init; }
 }
 
-/// <summary>Starts one child process, keeps its lines, and ends its whole process group when told to.</summary>
+/// <summary>
+/// Starts one child process, keeps its lines, tells it how long it may live and ends everything it started. The child has no
+/// secrets of its host: its environment is an allow-list.
+/// </summary>
 internal static class WorkerProcess
 {
-    private const int SigTerm = 15;
-    private const int SigKill = 9;
+    private const int MaxLineBytes = 64 << 10;
+    private const int KilledBySignal9 = 128 + 9;
 
-    private static readonly string[] AllowedPrefixes = ["DOTNET_", "OMP_", "MKL_", "CUDA_", "NVIDIA_", "FASTDRAFT_", "MALLOC_", "LC_"];
-    private static readonly string[] AllowedNames = ["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ"];
+    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
+    private static readonly string[] AllowedPrefixes = ["DOTNET_", "OMP_", "MKL_", "CUDA_", "NVIDIA_", "MALLOC_", "LC_"];
+    private static readonly string[] AllowedNames = ["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "XDG_CACHE_HOME", "FASTDRAFT_LIBTORCH", "FASTDRAFT_OPENVINO"];
 
-    public static async Task<WorkerResult> RunAsync(PipelineOptions options, string jobFile, string logPath, CancellationToken stop)
+    /// <param name="stop">Ends the process: SIGTERM, and SIGKILL for its whole tree after a grace.</param>
+    public static async Task<WorkerResult> RunAsync(
+        PipelineOptions options, string jobFile, AttemptLog log, Action<MetricPoint> onMetric, Lease lease, CancellationToken stop)
+    {
+        var attempt = lease.Attempt.Id.ToString("N");
+        using var process = new Process { StartInfo = StartInfo(options, jobFile, attempt) };
+        var kills = OutOfMemoryKills();
+        try
+        {
+            process.Start();
+        }
+        catch (Win32Exception e)
+        {
+            return new WorkerResult(ExitCode.Config, $"The worker '{options.WorkerFile}' cannot be started: {e.Message}", null, null);
+        }
+
+        (string Message, string? Hint)? failure = null;
+        string? outcome = null;
+        async Task PumpAsync(StreamReader reader, bool isProtocol)
+        {
+            await foreach (var text in new BoundedLines(reader.BaseStream, MaxLineBytes).ReadAsync(CancellationToken.None))
+            {
+                var line = WorkerLine.Read(text, isProtocol, options.Clock.GetUtcNow().ToUnixTimeMilliseconds());
+                failure = line.Failure ?? failure;
+                outcome = line.Outcome ?? outcome;
+                if (line.Metric is { } point)
+                {
+                    onMetric(point);
+                }
+
+                log.Write(line.Json);
+            }
+        }
+
+        var pumps = Task.WhenAll(PumpAsync(process.StandardOutput, true), PumpAsync(process.StandardError, false));
+        var exited = process.WaitForExitAsync(CancellationToken.None);
+        long? peak = null;
+        var told = 0L;
+        while (!exited.IsCompleted && !stop.IsCancellationRequested)
+        {
+            if (lease.Renewal is var renewal && renewal != told)
+            {
+                Tell(process, lease.Remaining);
+                told = renewal;
+            }
+
+            peak = PeakRss(process.Id) ?? peak;
+            await Task.WhenAny(exited, Task.Delay(Look, stop));
+        }
+
+        if (!exited.IsCompleted)
+        {
+            ProcessTree.Terminate(process.Id);
+            await Task.WhenAny(exited, Task.Delay(Grace, CancellationToken.None));
+        }
+
+        // Also after a normal end: a grandchild must not outlive its attempt.
+        ProcessTree.Kill(process.Id, attempt);
+        if (!process.HasExited)
+        {
+            process.Kill(entireProcessTree: true);
+        }
+
+        await exited;
+        await Task.WhenAny(pumps, Task.Delay(Grace, CancellationToken.None));
+        return new WorkerResult(
+            process.ExitCode, failure?.Message, failure?.Hint, peak, process.ExitCode == KilledBySignal9 && !stop.IsCancellationRequested && OutOfMemoryKills() > kills)
+        {
+            Outcome = outcome,
+        };
+    }
+
+    private static ProcessStartInfo StartInfo(PipelineOptions options, string jobFile, string attempt)
     {
         var start = new ProcessStartInfo(options.WorkerFile)
         {
@@ -43,84 +122,26 @@ internal static class WorkerProcess
             }
         }
 
+        start.Environment[ProcessTree.AttemptVariable] = attempt;
+
         // glibc gives large blocks back to the kernel and gets them back zeroed, at every optimizer step: measured, training is
         // up to three times slower that way. Read by malloc before the program starts, so it cannot be set by the worker.
         start.Environment.TryAdd("MALLOC_MMAP_THRESHOLD_", "4294967296");
         start.Environment.TryAdd("MALLOC_TRIM_THRESHOLD_", "8589934592");
-
-        using var process = new Process { StartInfo = start };
-        try
-        {
-            process.Start();
-        }
-        catch (Win32Exception e)
-        {
-            return new WorkerResult(Core.Stages.ExitCode.Config, $"The worker '{options.WorkerFile}' cannot be started: {e.Message}", null, null, []);
-        }
-
-        await using var log = new StreamWriter(new FileStream(logPath, FileMode.Append, FileAccess.Write, FileShare.ReadWrite)) { AutoFlush = true };
-        using var gate = new SemaphoreSlim(1);
-        var metrics = new List<(string, long, double)>();
-        JsonObject? failure = null;
-        string? outcome = null;
-        async Task PumpAsync(StreamReader reader, bool isProtocol)
-        {
-            while (await reader.ReadLineAsync(CancellationToken.None) is { } line)
-            {
-                var json = isProtocol ? ParseLine(line) : null;
-                if (json is not null && (string?)json["type"] == "metric")
-                {
-                    metrics.Add(((string)json["name"]!, (long)json["step"]!, (double)json["value"]!));
-                }
-
-                failure = (string?)json?["type"] == "failure" ? json : failure;
-                outcome = (string?)json?["type"] == "outcome" ? (string?)json["name"] : outcome;
-                json ??= new JsonObject
-                {
-                    ["type"] = "log", ["level"] = "Information", ["message"] = line, ["at"] = options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
-                };
-                await gate.WaitAsync(CancellationToken.None);
-                await log.WriteLineAsync(json.ToJsonString());
-                gate.Release();
-            }
-        }
-
-        var pumps = Task.WhenAll(PumpAsync(process.StandardOutput, true), PumpAsync(process.StandardError, false));
-        var exited = process.WaitForExitAsync(CancellationToken.None);
-        long? peak = null;
-        while (!exited.IsCompleted && !stop.IsCancellationRequested)
-        {
-            peak = PeakRss(process.Id) ?? peak;
-            await Task.WhenAny(exited, Task.Delay(TimeSpan.FromMilliseconds(500), stop));
-        }
-
-        if (!exited.IsCompleted)
-        {
-            _ = WorkerProgram.Kill(process.Id, SigTerm);
-            await Task.WhenAny(exited, Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None));
-        }
-
-        // Also after a normal end: a grandchild must not outlive its attempt.
-        _ = WorkerProgram.Kill(-process.Id, SigKill);
-        if (!process.HasExited)
-        {
-            process.Kill(entireProcessTree: true);
-        }
-
-        await exited;
-        await Task.WhenAny(pumps, Task.Delay(TimeSpan.FromSeconds(5), CancellationToken.None));
-        return new WorkerResult(process.ExitCode, (string?)failure?["message"], (string?)failure?["hint"], peak, [.. metrics]) { Outcome = outcome };
+        return start;
     }
 
-    private static JsonObject? ParseLine(string line)
+    /// <summary>The line that lets the worker live on: milliseconds from now. A worker that hears nothing in that time ends itself.</summary>
+    private static void Tell(Process process, TimeSpan remaining)
     {
         try
         {
-            return JsonNode.Parse(line) as JsonObject;
+            process.StandardInput.WriteLine(((long)remaining.TotalMilliseconds).ToString(CultureInfo.InvariantCulture));
+            process.StandardInput.Flush();
         }
-        catch (System.Text.Json.JsonException)
+        catch (IOException)
         {
-            return null;
+            // It is ending.
         }
     }
 
@@ -129,11 +150,25 @@ internal static class WorkerProcess
         try
         {
             var line = File.ReadLines($"/proc/{process}/status").FirstOrDefault(l => l.StartsWith("VmHWM:", StringComparison.Ordinal));
-            return line is null ? null : long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], System.Globalization.CultureInfo.InvariantCulture) * 1024;
+            return line is null ? null : long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024;
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
+        }
+    }
+
+    /// <summary>How often the kernel has killed for want of memory since it started; 0 where it does not say.</summary>
+    private static long OutOfMemoryKills()
+    {
+        try
+        {
+            var line = File.ReadLines("/proc/vmstat").FirstOrDefault(l => l.StartsWith("oom_kill ", StringComparison.Ordinal));
+            return line is null ? 0 : long.Parse(line.Split(' ')[1], CultureInfo.InvariantCulture);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return 0;
         }
     }
 }

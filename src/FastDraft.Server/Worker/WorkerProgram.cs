@@ -1,7 +1,9 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
+using FastDraft.Storage;
 
 namespace FastDraft.Server.Worker;
 
@@ -10,34 +12,48 @@ public sealed record WorkerJob(
     string Stage, JsonObject Settings, IReadOnlyDictionary<string, string> Inputs, IReadOnlyDictionary<string, string> Outputs,
     string ScratchFolder, string ResumeFolder, string Accelerator);
 
-/// <summary>The child process of one attempt: a job file in, JSON lines on stdout, an exit code out.</summary>
-public static partial class WorkerProgram
+/// <summary>
+/// The child process of one attempt: a job file in, JSON lines on stdout, an exit code out. Stdin is its lease of life: each line
+/// says for how many milliseconds it may go on. When the time is over (its host is stopped or cut off from the database) or the
+/// stream ends (its host is gone, however it died), it kills itself and all it started.
+/// </summary>
+public static class WorkerProgram
 {
-    private const int SigKill = 9;
+    private static readonly TimeSpan ResumeFolderWait = TimeSpan.FromSeconds(30);
 
     public static async Task<int> RunAsync(string[] args, IReadOnlyList<IStage> stages)
     {
         using var output = new StreamWriter(Console.OpenStandardOutput()) { AutoFlush = true };
         Console.SetOut(Console.Error);
         var events = new LineEvents(output);
-        if (!OperatingSystem.IsWindows())
+        ProcessTree.LeadOwnSession();
+        using var fence = new Timer(_ => ProcessTree.Kill(Environment.ProcessId, Environment.GetEnvironmentVariable(ProcessTree.AttemptVariable) ?? ""));
+        using var input = new StreamReader(Console.OpenStandardInput());
+        if (!LiveOn(await input.ReadLineAsync(), fence))
         {
-            // Its own session, so that the host can kill the whole process group.
-            _ = SetSid();
+            return ExitCode.Cancelled;
         }
 
-        _ = Task.Run(DieWithParent);
+        var listener = new Thread(() =>
+        {
+            while (LiveOn(input.ReadLine(), fence))
+            {
+            }
+        }) { IsBackground = true, Name = "lease" };
+        listener.Start();
         using var cancel = new CancellationTokenSource();
         using var onTerm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c =>
         {
             c.Cancel = true;
             cancel.Cancel();
         });
+        WorkerJob? job = null;
         try
         {
-            var job = JsonSerializer.Deserialize<WorkerJob>(await File.ReadAllTextAsync(args[0]))!;
+            job = JsonSerializer.Deserialize<WorkerJob>(await File.ReadAllTextAsync(args[0]))!;
             var stage = stages.FirstOrDefault(s => s.Descriptor.Name == job.Stage)
                 ?? throw new StageFailureException(FailureKind.Config, $"This worker has no stage '{job.Stage}'.");
+            using var resume = await OwnResumeFolderAsync(job.ResumeFolder, cancel.Token);
             var context = new StageContext(job.Settings, job.Inputs, job.Outputs, job.ScratchFolder, job.ResumeFolder, job.Accelerator, events);
             await stage.ExecuteAsync(context, cancel.Token);
             if (context.Outcome is { } outcome)
@@ -49,43 +65,57 @@ public static partial class WorkerProgram
         }
         catch (StageFailureException e)
         {
-            events.Failure(e.Kind, e.Message, e.Hint);
-            return ExitCode.Of(e.Kind);
+            return events.Failure(e);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
         {
             return ExitCode.Cancelled;
         }
+        catch (IOException e) when (DiskSpace.IsFull(e) && job is not null)
+        {
+            return events.Failure(DiskSpace.Full(job.ScratchFolder, null, $"the stage, which has written {Written(job):N0} bytes,", e));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            events.Log(e.ToString(), StageLogLevel.Error);
+            return events.Failure(new StageFailureException(FailureKind.Resource, e.Message));
+        }
+        catch (OutOfMemoryException e)
+        {
+            return events.Failure(new StageFailureException(FailureKind.Infrastructure, "Out of memory: " + e.Message, "a smaller batchSize, or more memory"));
+        }
         catch (Exception e)
         {
             events.Log(e.ToString(), StageLogLevel.Error);
-            events.Failure(FailureKind.Bug, $"{e.GetType().Name}: {e.Message}", null);
-            return ExitCode.Bug;
+            return events.Failure(new StageFailureException(FailureKind.Bug, $"{e.GetType().Name}: {e.Message}"));
         }
     }
 
-    /// <summary>The host holds our stdin open; its end is the host's end, however it died.</summary>
-    private static async Task DieWithParent()
+    /// <summary>Moves the fence to what the line allows; without one, or with nonsense, it falls at once.</summary>
+    private static bool LiveOn(string? line, Timer fence)
     {
-        await using var input = Console.OpenStandardInput();
-        var buffer = new byte[1];
-        while (await input.ReadAsync(buffer) > 0)
-        {
-        }
-
-        if (!OperatingSystem.IsWindows())
-        {
-            _ = Kill(-Environment.ProcessId, SigKill);
-        }
-
-        Environment.FailFast("The host is gone.");
+        var known = long.TryParse(line, NumberStyles.None, CultureInfo.InvariantCulture, out var milliseconds);
+        fence.Change(known ? milliseconds : 0, Timeout.Infinite);
+        return known;
     }
 
-    [LibraryImport("libc", EntryPoint = "setsid")]
-    private static partial int SetSid();
+    /// <summary>Checkpoints have one writer: a worker that its dead host left behind may need a moment to die.</summary>
+    private static async Task<FileLock> OwnResumeFolderAsync(string folder, CancellationToken cancellationToken)
+    {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(ResumeFolderWait);
+        try
+        {
+            return await FileLock.TakeAsync(Path.Combine(folder, ".lock"), shared: false, limit.Token);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            throw new StageFailureException(FailureKind.Infrastructure, $"Another process has been writing to '{folder}' for {ResumeFolderWait.TotalSeconds:F0} s.");
+        }
+    }
 
-    [LibraryImport("libc", EntryPoint = "kill")]
-    internal static partial int Kill(int process, int signal);
+    private static long Written(WorkerJob job) => job.Outputs.Values.Append(job.ResumeFolder).Where(Directory.Exists)
+        .SelectMany(f => new DirectoryInfo(f).EnumerateFiles("*", SearchOption.AllDirectories)).Sum(f => f.Length);
 
     private sealed class LineEvents(StreamWriter output) : IStageEvents
     {
@@ -110,8 +140,12 @@ public static partial class WorkerProgram
 
         public void Outcome(string name) => Write(new JsonObject { ["type"] = "outcome", ["name"] = name });
 
-        public void Failure(FailureKind kind, string message, string? hint) =>
-            Write(new JsonObject { ["type"] = "failure", ["kind"] = kind.ToString(), ["message"] = message, ["hint"] = hint });
+        /// <summary>The exit code that goes with it.</summary>
+        public int Failure(StageFailureException e)
+        {
+            Write(new JsonObject { ["type"] = "failure", ["kind"] = e.Kind.ToString(), ["message"] = e.Message, ["hint"] = e.Hint });
+            return ExitCode.Of(e.Kind);
+        }
 
         private void Write(JsonObject line)
         {

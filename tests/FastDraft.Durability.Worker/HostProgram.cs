@@ -1,0 +1,36 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using FastDraft.Core.Stages;
+using FastDraft.Core.Workflows;
+using FastDraft.Server;
+using FastDraft.Server.Dispatch;
+
+namespace FastDraft.Durability.Worker;
+
+/// <summary>A host in a process of its own, to be killed and frozen: submits one workflow and ends with it.</summary>
+public static class HostProgram
+{
+    public static IReadOnlyList<StageDescriptor> Stages { get; } = [MakeStage.Describe(), CopyStage.Describe(), MisbehaveStage.Describe()];
+
+    /// <param name="args">Data folder, workflow file, seconds of a lease.</param>
+    public static async Task<int> RunAsync(string[] args)
+    {
+        var options = Options(args[0], double.Parse(args[2], CultureInfo.InvariantCulture));
+        await using var host = await PipelineHost.StartAsync(options);
+        var id = await host.SubmitAsync(WorkflowDefinition.Parse(await File.ReadAllTextAsync(args[1])), new Dictionary<string, JsonNode?>());
+        await foreach (var _ in host.WatchAsync(id))
+        {
+        }
+
+        return 0;
+    }
+
+    public static PipelineOptions Options(string dataFolder, double leaseSeconds) => new()
+    {
+        DataFolder = dataFolder,
+        WorkerFile = "dotnet",
+        WorkerArguments = [typeof(HostProgram).Assembly.Location],
+        Stages = Stages,
+        Lease = new LeaseTiming(TimeSpan.FromSeconds(leaseSeconds), TimeSpan.FromSeconds(leaseSeconds / 3), TimeSpan.FromSeconds(leaseSeconds * 25 / 30)),
+    };
+}
