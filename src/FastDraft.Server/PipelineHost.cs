@@ -28,7 +28,6 @@ public sealed class PipelineHost : IAsyncDisposable
     private Task reconciling = Task.CompletedTask;
     private int disposed;
     private Task scheduling = Task.CompletedTask;
-    private Task sweeping = Task.CompletedTask;
 
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
@@ -66,6 +65,9 @@ public sealed class PipelineHost : IAsyncDisposable
 
     internal AttemptRunner Attempts { get; }
 
+    /// <summary>Completes when what dead hosts left is removed.</summary>
+    internal Task Swept { get; private set; } = Task.CompletedTask;
+
     public static async Task<PipelineHost> StartAsync(PipelineOptions options, CancellationToken ct = default)
     {
         var host = new PipelineHost(options, await PipelineStore.OpenAsync(options.DataFolder, ct));
@@ -76,7 +78,7 @@ public sealed class PipelineHost : IAsyncDisposable
             host.scheduling = Task.Run(() => host.schedules.RunAsync(host.stop.Token), CancellationToken.None);
         }
 
-        host.sweeping = Task.Run(() => host.sweeper.SweepAsync(host.stop.Token), CancellationToken.None);
+        host.Swept = Task.Run(() => host.sweeper.SweepAsync(host.stop.Token), CancellationToken.None);
         return host;
     }
 
@@ -123,7 +125,7 @@ public sealed class PipelineHost : IAsyncDisposable
         server.SendStop();
         await reconciling;
         await scheduling;
-        await sweeping;
+        await Swept;
         await server.WaitForShutdownAsync(CancellationToken.None);
         server.Dispose();
         reconciler.Dispose();

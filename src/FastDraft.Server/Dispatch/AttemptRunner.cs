@@ -124,7 +124,8 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         var row = lease.StageRun;
         try
         {
-            var stage = options.Stages.First(s => s.Name == row.Stage);
+            var stage = options.Stages.FirstOrDefault(s => s.Name == row.Stage)
+                ?? throw new StageFailureException(FailureKind.Config, $"This host has no stage '{row.Stage}'.");
             var resume = store.ResumeFolder(Digest.Parse(row.KeyDigest!));
             Directory.CreateDirectory(resume);
             Directory.CreateDirectory(scratch);

@@ -1,0 +1,64 @@
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Runs;
+using FastDraft.Server;
+using FastDraft.Server.Dispatch;
+using static FastDraft.Durability.Tests.TestPipeline;
+using static FastDraft.Durability.Tests.TestWorkflow;
+
+namespace FastDraft.Durability.Tests;
+
+public sealed class FailpointFacts : IDisposable
+{
+    private readonly TestPipeline pipeline = new();
+
+    public static TheoryData<string> Points { get; } = [.. Failpoint.All.Order(StringComparer.Ordinal)];
+
+    public void Dispose() => pipeline.Dispose();
+
+    [Theory]
+    [MemberData(nameof(Points))]
+    public async Task A_host_that_dies_there_loses_and_doubles_nothing(string point)
+    {
+        using (var dying = pipeline.StartHostProcess(MakeAndCopy(), failpoint: point))
+        {
+            await dying.WaitForExitAsync();
+            Assert.Equal(128 + 9, dying.ExitCode);
+        }
+
+        await using (var host = await pipeline.StartAsync())
+        {
+            var run = await WaitAsync(host, Assert.Single(await host.Queries.ListRunsAsync()).Id);
+            Assert.Equal(RunState.Succeeded, run.State);
+            Assert.All(run.Stages, s => Assert.InRange(s.Attempts.Count, 1, 2));
+        }
+
+        await pipeline.AssertInvariantsAsync();
+
+        // What the dead attempt left is swept by the next host, and nothing that is referenced goes with it.
+        await using (var next = await pipeline.StartAsync())
+        {
+            await next.Swept;
+            Assert.Empty(Folders("scratch"));
+            Assert.Empty(Folders("resume"));
+            Assert.Empty(Folders("trash"));
+            Assert.Equal(await ReferencedAsync(next.Store), Directory.EnumerateFiles(Path.Combine(pipeline.Data, "cas", "sha256"), "*", SearchOption.AllDirectories).Select(p => Path.GetFileName(p)!).ToHashSet());
+        }
+
+        await pipeline.AssertInvariantsAsync();
+    }
+
+    private string[] Folders(string name) => Directory.Exists(Path.Combine(pipeline.Data, name)) ? Directory.GetDirectories(Path.Combine(pipeline.Data, name)) : [];
+
+    private static async Task<HashSet<string>> ReferencedAsync(PipelineStore store)
+    {
+        var live = new HashSet<string>();
+        foreach (var artifact in await store.Queries.ListArtifactsAsync())
+        {
+            var digest = Digest.Parse(artifact.Digest);
+            live.Add(digest.Hex);
+            live.UnionWith((await store.Artifacts.ManifestAsync(digest, CancellationToken.None)).Files.Select(f => f.Digest.Hex));
+        }
+
+        return live;
+    }
+}

@@ -1,0 +1,18 @@
+using System.Globalization;
+
+namespace FastDraft.Durability.Tests;
+
+/// <summary>How long the series are: a few instants with every build, the full number by environment variable.</summary>
+internal static class Series
+{
+    /// <summary>FASTDRAFT_KILLS, or the given small number.</summary>
+    public static int Length(int usual) => int.TryParse(Environment.GetEnvironmentVariable("FASTDRAFT_KILLS"), CultureInfo.InvariantCulture, out var full) ? full : usual;
+
+    /// <summary>Random instants: FASTDRAFT_SEED repeats those of an earlier series.</summary>
+    public static Random Instants(Action<string> print)
+    {
+        var seed = int.TryParse(Environment.GetEnvironmentVariable("FASTDRAFT_SEED"), CultureInfo.InvariantCulture, out var given) ? given : Random.Shared.Next();
+        print($"FASTDRAFT_SEED={seed}");
+        return new Random(seed);
+    }
+}

@@ -1,0 +1,54 @@
+using System.Text.Json.Nodes;
+
+namespace FastDraft.Durability.Tests;
+
+/// <summary>Workflows of the fake stages.</summary>
+internal static class TestWorkflow
+{
+    /// <summary>Make, then Copy.</summary>
+    public static JsonObject MakeAndCopy(int number = 1, string suffix = "a", bool dieOnce = false, string waitFor = "", string? source = null)
+    {
+        var make = Activity("make", "Make", ("number", Literal("Int64", number)), ("dieOnce", Literal("Boolean", dieOnce)), ("waitFor", Literal("String", waitFor)));
+        if (source is not null)
+        {
+            make["source"] = Literal("String", source);
+        }
+
+        return Sequence(make, Activity("copy", "Copy", ("suffix", Literal("String", suffix))));
+    }
+
+    public static JsonObject Misbehave(string act, long bytes = 0) =>
+        Sequence(Activity("misbehave", "Misbehave", ("act", Literal("String", act)), ("bytes", Literal("Int64", bytes))));
+
+    public static JsonObject Activity(string id, string stage, params (string Name, JsonObject Value)[] settings)
+    {
+        var activity = new JsonObject { ["id"] = id, ["type"] = "FastDraft." + stage, ["version"] = 1 };
+        foreach (var (name, value) in settings)
+        {
+            activity[name] = value;
+        }
+
+        return activity;
+    }
+
+    public static JsonObject Literal(string type, JsonNode value) => new()
+    {
+        ["typeName"] = type, ["expression"] = new JsonObject { ["type"] = "Literal", ["value"] = value },
+    };
+
+    /// <summary>One activity after the other.</summary>
+    public static JsonObject Sequence(params JsonObject[] activities) => new()
+    {
+        ["id"] = "t-v1", ["definitionId"] = "t", ["name"] = "t", ["version"] = 1, ["variables"] = new JsonArray(), ["inputs"] = new JsonArray(),
+        ["root"] = new JsonObject
+        {
+            ["id"] = "f", ["type"] = "Elsa.Flowchart", ["version"] = 1, ["variables"] = new JsonArray(),
+            ["activities"] = new JsonArray([.. activities]),
+            ["connections"] = new JsonArray([.. activities.Zip(activities.Skip(1), (from, to) => new JsonObject
+            {
+                ["source"] = new JsonObject { ["activity"] = from["id"]!.GetValue<string>(), ["port"] = "Done" },
+                ["target"] = new JsonObject { ["activity"] = to["id"]!.GetValue<string>(), ["port"] = "In" },
+            })]),
+        },
+    };
+}
