@@ -1,5 +1,6 @@
 using System.Data;
 using System.Diagnostics;
+using System.Text.Json;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
 using Microsoft.EntityFrameworkCore;
@@ -81,6 +82,7 @@ internal sealed class Lease : IDisposable
         {
             Id = Guid.CreateVersion7(), StageRunId = stageRunId, Number = await db.Attempts.CountAsync(a => a.StageRunId == stageRunId, ct) + 1,
             LeaseEpoch = row.LeaseEpoch, State = StageRunState.Running, StartedAt = options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
+            EnvironmentJson = options.Environment.Count == 0 ? null : JsonSerializer.Serialize(options.Environment),
         };
         attempt.LogFile = Path.GetFileName(store.LogPath(attempt.Id));
         db.Attempts.Add(attempt);
