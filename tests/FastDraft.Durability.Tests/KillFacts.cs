@@ -200,7 +200,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
         return Process.Start(start)!;
     }
 
-    /// <summary>The first stages of the pipeline, small: 1,200 steps with a checkpoint every half second or so, then generation in batches, fine-tuning, export.</summary>
+    /// <summary>The first stages of the pipeline, small: 600 steps with a checkpoint every half second or so, then generation in batches, fine-tuning, export.</summary>
     private JsonObject Training(int numStages)
     {
         var target = Literal("String", Path.Combine(RepositoryRoot(), "samples", "target-docs"));
@@ -211,7 +211,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
                 ["typeName"] = "String[]", ["expression"] = new JsonObject { ["type"] = "Object", ["value"] = new JsonArray(pipeline.PathOf("corpus.jsonl")).ToJsonString() },
             })),
             Activity("align", "AlignVocabulary", ("target", target)),
-            Activity("pretrain", "PretrainDraft", ("target", target.DeepClone().AsObject()), ("parameters", Literal("Int64", 200_000)), ("numTokens", Literal("Int64", 1_200 * 16)), ("sequenceLength", Literal("Int64", 16)), ("batchSize", Literal("Int64", 1)), ("checkpointSeconds", Literal("Double", 0.5))),
+            Activity("pretrain", "PretrainDraft", ("target", target.DeepClone().AsObject()), ("parameters", Literal("Int64", 200_000)), ("numTokens", Literal("Int64", 600 * 16)), ("sequenceLength", Literal("Int64", 16)), ("batchSize", Literal("Int64", 1)), ("checkpointSeconds", Literal("Double", 0.5))),
             Activity("generate", "GenerateSynthetic", ("target", target.DeepClone().AsObject()), ("numRows", Literal("Int64", 32)), ("promptTokens", Literal("Int64", 8)), ("maxNewTokens", Literal("Int64", 8)), ("batchSize", Literal("Int64", 8))),
             Activity("finetune", "FinetuneDraft", ("target", target.DeepClone().AsObject()), ("numTokens", Literal("Int64", 200 * 16)), ("sequenceLength", Literal("Int64", 16)), ("batchSize", Literal("Int64", 1))),
             Activity("export", "ExportDraft"),
