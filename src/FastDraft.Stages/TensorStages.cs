@@ -18,8 +18,14 @@ internal static class TensorStages
     /// <exception cref="StageFailureException">cuda was asked for and is not there.</exception>
     public static torch.Device Device(StageContext context)
     {
+        var accelerator = context.Text("accelerator");
+        if (accelerator is not ("cpu" or "cuda" or null))
+        {
+            throw new StageFailureException(FailureKind.Config, $"Setting 'accelerator': '{accelerator}' is not known; there are cpu and cuda.", "--set accelerator=cpu");
+        }
+
         Libtorch.Load();
-        if (context.Text("accelerator") is not "cuda")
+        if (accelerator is not "cuda")
         {
             return torch.CPU;
         }

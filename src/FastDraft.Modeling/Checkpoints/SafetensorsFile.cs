@@ -109,7 +109,13 @@ public sealed unsafe class SafetensorsFile : ISafetensors
 
     private static Dictionary<string, SafetensorsEntry> ReadHeader(string path, byte* address, long length)
     {
-        var headerBytes = BinaryPrimitives.ReadUInt64LittleEndian(new ReadOnlySpan<byte>(address, 8));
+        var start = new ReadOnlySpan<byte>(address, 8);
+        if (start.StartsWith("PK\u0003\u0004"u8) || (start[0] == 0x93 && start[1..].StartsWith("NUMPY"u8)) || (start[0] == 0x80 && start[1] is >= 2 and <= 5 && BinaryPrimitives.ReadUInt64LittleEndian(start) > MaximumHeaderBytes))
+        {
+            throw Bad(path, "it is a pickle, or an archive of pickles, under another name, which can run code when read", "convert the weights to safetensors where you trust them");
+        }
+
+        var headerBytes = BinaryPrimitives.ReadUInt64LittleEndian(start);
         if (headerBytes > MaximumHeaderBytes)
         {
             throw Bad(path, $"its header claims {headerBytes} bytes, more than the {MaximumHeaderBytes} allowed");

@@ -60,7 +60,8 @@ public sealed class SafetensorsFolder : ISafetensors
             return [single];
         }
 
-        var pickle = Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(n => n!.EndsWith(".bin", StringComparison.Ordinal) || n.EndsWith(".pt", StringComparison.Ordinal) || n.EndsWith(".pth", StringComparison.Ordinal) || n.EndsWith(".ckpt", StringComparison.Ordinal));
+        string[] pickles = [".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npy", ".npz"];
+        var pickle = Directory.EnumerateFiles(folder).Select(Path.GetFileName).FirstOrDefault(n => pickles.Contains(Path.GetExtension(n), StringComparer.OrdinalIgnoreCase));
         throw pickle is null
             ? new CheckpointException($"'{folder}' has no model.safetensors and no model.safetensors.index.json.")
             : new CheckpointException($"'{folder}' has only '{pickle}': pickled weights can run code when read and are refused.", "convert the weights to safetensors where you trust them");

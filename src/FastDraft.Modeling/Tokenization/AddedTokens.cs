@@ -11,7 +11,7 @@ internal sealed class AddedTokens(IEnumerable<AddedToken> tokens)
     private readonly Dictionary<char, AddedToken[]> byFirst = tokens.Where(t => t.Content.Length > 0).GroupBy(t => t.Content[0])
         .ToDictionary(g => g.Key, g => g.OrderByDescending(t => t.Content.Length).ToArray());
 
-    private readonly SearchValues<char> first = SearchValues.Create([.. tokens.Where(t => t.Content.Length > 0).Select(t => t.Content[0]).Distinct()]);
+    private readonly SearchValues<string> any = SearchValues.Create([.. tokens.Where(t => t.Content.Length > 0).Select(t => t.Content).Distinct()], StringComparison.Ordinal);
 
     public static IReadOnlyList<AddedToken> Read(JsonElement root)
     {
@@ -21,9 +21,9 @@ internal sealed class AddedTokens(IEnumerable<AddedToken> tokens)
         }
 
         return [.. list.EnumerateArray().Select(e => new AddedToken(
-            e.GetProperty("id").GetInt32(), e.GetProperty("content").GetString()!, TextPipeline.Flag(e, "special", false),
-            TextPipeline.Flag(e, "normalized", true), TextPipeline.Flag(e, "lstrip", false), TextPipeline.Flag(e, "rstrip", false),
-            TextPipeline.Flag(e, "single_word", false)))];
+            e.GetProperty("id").GetInt32(), e.GetProperty("content").GetString()!, TokenizerJson.Flag(e, "special", false),
+            TokenizerJson.Flag(e, "normalized", true), TokenizerJson.Flag(e, "lstrip", false), TokenizerJson.Flag(e, "rstrip", false),
+            TokenizerJson.Flag(e, "single_word", false)))];
     }
 
     /// <summary>Calls back for every stretch of the text in order; the token is null for a stretch of plain text.</summary>
@@ -33,7 +33,7 @@ internal sealed class AddedTokens(IEnumerable<AddedToken> tokens)
         var at = 0;
         while (at < text.Length)
         {
-            var found = text.AsSpan(at).IndexOfAny(first);
+            var found = text.AsSpan(at).IndexOfAny(any);
             if (found < 0)
             {
                 break;

@@ -5,15 +5,17 @@ using System.Text.Json;
 namespace FastDraft.Modeling.Tokenization;
 
 /// <summary>
-/// Byte pair merges by rank, then by position (Sennrich et al. 2016, arXiv:1508.07909). A heap keeps a word of n symbols at
-/// O(n log n), so that an adversarial word of a megabyte does not stall. Safe for concurrent use.
+/// Byte pair merges by rank, then by position (Sennrich et al. 2016, arXiv:1508.07909); an adversarial word of a megabyte takes a second.
+/// Safe for concurrent use.
 /// </summary>
 internal sealed class BytePairModel
 {
     private const int MaxCachedWords = 200_000;
     private const int MaxCachedLength = 48;
+    private const int MaxScannedSymbols = 96;
+    private const int NoRank = int.MaxValue;
     private readonly Dictionary<string, int> vocabulary = new(StringComparer.Ordinal);
-    private readonly Dictionary<long, (int Rank, int Id)> merges = [];
+    private readonly Dictionary<ulong, (int Rank, int Id)> merges = [];
     private readonly ConcurrentDictionary<string, int[]> cache = new(StringComparer.Ordinal);
     private readonly int[] byteLevelIds = new int[256];
     private readonly int[] fallbackIds = new int[256];
@@ -27,14 +29,15 @@ internal sealed class BytePairModel
     public BytePairModel(JsonElement model, bool byteLevel)
     {
         this.byteLevel = byteLevel;
-        if (JsonText(model, "type") is { } type && type != "BPE")
+        if (TokenizerJson.Text(model, "type") is { } type && type != "BPE")
         {
-            throw new TokenizerException($"model.type is '{type}'; only BPE is read.");
+            throw new TokenizerException(
+                $"model.type is '{type}'; only BPE is read." + (type == "Unigram" ? " A SentencePiece unigram model chooses its pieces by likelihood and cannot be had from merges." : string.Empty));
         }
 
         foreach (var name in new[] { "continuing_subword_prefix", "end_of_word_suffix" })
         {
-            if (!string.IsNullOrEmpty(JsonText(model, name)))
+            if (!string.IsNullOrEmpty(TokenizerJson.Text(model, name)))
             {
                 throw new TokenizerException($"model.{name} is set; only tokenizers without it are read.");
             }
@@ -50,10 +53,15 @@ internal sealed class BytePairModel
             vocabulary[entry.Name] = entry.Value.GetInt32();
         }
 
-        fuseUnknown = Flag(model, "fuse_unk");
-        byteFallback = Flag(model, "byte_fallback");
-        ignoreMerges = Flag(model, "ignore_merges");
-        if (JsonText(model, "unk_token") is { } unknown && !vocabulary.TryGetValue(unknown, out unknownId))
+        if (vocabulary.GroupBy(v => v.Value).FirstOrDefault(g => g.Skip(1).Any()) is { } same)
+        {
+            throw new TokenizerException($"model.vocab gives id {same.Key} to both '{same.First().Key}' and '{same.ElementAt(1).Key}'.");
+        }
+
+        fuseUnknown = TokenizerJson.Flag(model, "fuse_unk", false);
+        byteFallback = TokenizerJson.Flag(model, "byte_fallback", false);
+        ignoreMerges = TokenizerJson.Flag(model, "ignore_merges", false);
+        if (TokenizerJson.Text(model, "unk_token") is { } unknown && !vocabulary.TryGetValue(unknown, out unknownId))
         {
             throw new TokenizerException($"model.unk_token '{unknown}' is not in model.vocab.");
         }
@@ -93,11 +101,6 @@ internal sealed class BytePairModel
         ids.AddRange(merged);
     }
 
-    private static string? JsonText(JsonElement e, string name) =>
-        e.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
-
-    private static bool Flag(JsonElement e, string name) => e.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.True;
-
     private void ReadMerges(JsonElement list)
     {
         var rank = 0;
@@ -124,7 +127,8 @@ internal sealed class BytePairModel
         }
     }
 
-    private static long Key(int left, int right) => ((long)left << 32) | (uint)right;
+    // Multiplied by an odd number, which no two pairs share: long's own hash would put every pair of equal tokens into one bucket.
+    private static ulong Key(int left, int right) => unchecked((((ulong)(uint)left << 32) | (uint)right) * 0x9E3779B97F4A7C15UL);
 
     private int[] Merge(ReadOnlySpan<char> word)
     {
@@ -140,52 +144,132 @@ internal sealed class BytePairModel
             return [.. symbols];
         }
 
-        var ids = symbols.ToArray();
-        var next = new int[count];
-        var previous = new int[count];
-        var queue = new PriorityQueue<(int Position, int Id), long>();
+        return count <= MaxScannedSymbols ? MergeByScan([.. symbols]) : MergeByRank([.. symbols]);
+    }
+
+    /// <summary>Looks for the lowest rank again after every merge: the fastest way for a word, quadratic in its length.</summary>
+    private int[] MergeByScan(int[] ids)
+    {
+        var count = ids.Length;
+        Span<(int Rank, int Id)> pairs = stackalloc (int, int)[count];
+        for (var i = 0; i + 1 < count; i++)
+        {
+            pairs[i] = PairAt(ids[i], ids[i + 1]);
+        }
+
+        while (count > 1)
+        {
+            var best = 0;
+            for (var i = 1; i + 1 < count; i++)
+            {
+                best = pairs[i].Rank < pairs[best].Rank ? i : best;
+            }
+
+            if (pairs[best].Rank == NoRank)
+            {
+                break;
+            }
+
+            ids[best] = pairs[best].Id;
+            count--;
+            ids.AsSpan(best + 2, count - best - 1).CopyTo(ids.AsSpan(best + 1));
+            pairs[(best + 1)..(count + 1)].CopyTo(pairs[best..]);
+            if (best + 1 < count)
+            {
+                pairs[best] = PairAt(ids[best], ids[best + 1]);
+            }
+
+            if (best > 0)
+            {
+                pairs[best - 1] = PairAt(ids[best - 1], ids[best]);
+            }
+        }
+
+        return ids[..count];
+    }
+
+    /// <summary>
+    /// Takes all places of the lowest rank at once, from left to right, with a list of places for every rank that occurs: linear in the length
+    /// but for sorting. A merge that brings up a lower rank (no trained file has one) sends the rest of its list back.
+    /// </summary>
+    private int[] MergeByRank(int[] ids)
+    {
+        var count = ids.Length;
+        var (next, previous) = (new int[count], new int[count]);
+        var places = new Dictionary<int, List<int>>();
+        var ranks = new PriorityQueue<int, int>();
         for (var i = 0; i < count; i++)
         {
-            next[i] = i + 1 < count ? i + 1 : -1;
-            previous[i] = i - 1;
+            (next[i], previous[i]) = (i + 1 < count ? i + 1 : -1, i - 1);
             Offer(i);
         }
 
-        while (queue.TryDequeue(out var top, out _))
+        while (ranks.TryDequeue(out var rank, out _))
         {
-            var (at, id) = top;
-            var right = ids[at] < 0 ? -1 : next[at];
-            if (right < 0 || !merges.TryGetValue(Key(ids[at], ids[right]), out var merge) || merge.Id != id)
+            places.Remove(rank, out var list);
+            for (var i = 1; i < list!.Count; i++)
             {
-                continue;
+                if (list[i] < list[i - 1])
+                {
+                    list.Sort();
+                    break;
+                }
             }
 
-            ids[at] = id;
-            ids[right] = -1;
-            next[at] = next[right];
-            if (next[at] >= 0)
+            for (var i = 0; i < list.Count; i++)
             {
-                previous[next[at]] = at;
-            }
+                var at = list[i];
+                var right = ids[at] < 0 ? -1 : next[at];
+                if (right < 0 || PairAt(ids[at], ids[right]) is var pair && pair.Rank != rank)
+                {
+                    continue;
+                }
 
-            if (previous[at] >= 0)
-            {
-                Offer(previous[at]);
-            }
+                (ids[at], ids[right]) = (pair.Id, -1);
+                next[at] = next[right];
+                if (next[at] >= 0)
+                {
+                    previous[next[at]] = at;
+                }
 
-            Offer(at);
+                Offer(at);
+                if (previous[at] >= 0)
+                {
+                    Offer(previous[at]);
+                }
+
+                if (ranks.TryPeek(out var lowest, out _) && lowest <= rank)
+                {
+                    foreach (var rest in list.Skip(i + 1))
+                    {
+                        Offer(rest);
+                    }
+
+                    break;
+                }
+            }
         }
 
         return Array.FindAll(ids, id => id >= 0);
 
         void Offer(int at)
         {
-            if (next[at] >= 0 && merges.TryGetValue(Key(ids[at], ids[next[at]]), out var merge))
+            if (ids[at] < 0 || next[at] < 0 || PairAt(ids[at], ids[next[at]]) is var pair && pair.Rank == NoRank)
             {
-                queue.Enqueue((at, merge.Id), ((long)merge.Rank << 32) | (uint)at);
+                return;
             }
+
+            if (!places.TryGetValue(pair.Rank, out var list))
+            {
+                places.Add(pair.Rank, list = []);
+                ranks.Enqueue(pair.Rank, pair.Rank);
+            }
+
+            list.Add(at);
         }
     }
+
+    private (int Rank, int Id) PairAt(int left, int right) => merges.TryGetValue(Key(left, right), out var merge) ? merge : (NoRank, -1);
 
     private List<int> Symbols(ReadOnlySpan<char> word)
     {

@@ -5,17 +5,20 @@ namespace FastDraft.Modeling.Tokenization;
 
 /// <summary>
 /// The byte pair encoding that a Hugging Face tokenizer.json describes, exactly: added tokens, normalizer, pre-tokenizer, merges,
-/// template and decoder. A part of the file that is not known is an error at load. Known difference: under InvariantGlobalization
-/// .NET does no Unicode normalization, so a file with NFC encodes decomposed text as it stands.
-/// Safe for concurrent use.
+/// template and decoder. A part of the file that is not known is an error at load. Ids are a function of the file and the text alone: no
+/// table of the machine takes part. Safe for concurrent use.
 /// </summary>
 public sealed class HuggingFaceTokenizer
 {
+    private const int MaxHoles = 1 << 20;
+
+    private const long MaxFileBytes = 256L << 20;
+
     private readonly BytePairModel model;
     private readonly AddedTokens rawTokens;
     private readonly AddedTokens normalizedTokens;
     private readonly Func<string, string> normalize;
-    private readonly Func<List<ReadOnlyMemory<char>>, List<ReadOnlyMemory<char>>> preTokenize;
+    private readonly CutPieces preTokenize;
     private readonly Func<List<string>, List<string>> decode;
     private readonly Dictionary<string, int> ids;
     private readonly string?[] tokens;
@@ -28,8 +31,8 @@ public sealed class HuggingFaceTokenizer
     {
         Sha256 = sha256;
         var byteLevel = false;
-        normalize = TextPipeline.Normalizer(Part(root, "normalizer"), "normalizer");
-        preTokenize = TextPipeline.PreTokenizer(Part(root, "pre_tokenizer"), "pre_tokenizer", ref byteLevel);
+        normalize = TextNormalizer.Build(Part(root, "normalizer"), "normalizer");
+        preTokenize = PreTokenizer.Build(Part(root, "pre_tokenizer"), "pre_tokenizer", ref byteLevel);
         decode = TokenDecoder.Build(Part(root, "decoder"), "decoder");
         model = new BytePairModel(root.GetProperty("model"), byteLevel);
         cutAtMetaspace = !byteLevel && model.SplitsBeforeMetaspace;
@@ -46,6 +49,12 @@ public sealed class HuggingFaceTokenizer
         if (ids.Count == 0 || ids.Values.Min() < 0)
         {
             throw new TokenizerException("model.vocab is empty or has a negative id.");
+        }
+
+        // Holes are legal and some real vocabularies have thousands; the table of texts must not be as large as a hostile id.
+        if (ids.Values.Max() > (4L * ids.Count) + MaxHoles)
+        {
+            throw new TokenizerException($"the largest id is {ids.Values.Max()}, but there are only {ids.Count} tokens.");
         }
 
         tokens = new string?[ids.Values.Max() + 1];
@@ -88,8 +97,13 @@ public sealed class HuggingFaceTokenizer
         var path = Directory.Exists(folderOrTokenizerJson) ? Path.Combine(folderOrTokenizerJson, "tokenizer.json") : folderOrTokenizerJson;
         try
         {
+            if (new FileInfo(path) is { Exists: true, Length: > MaxFileBytes and var length })
+            {
+                throw new TokenizerException($"the file has {length} bytes; at most {MaxFileBytes} are read.");
+            }
+
             var bytes = File.ReadAllBytes(path);
-            using var document = JsonDocument.Parse(bytes);
+            using var document = JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = 64 });
             var tokenizer = new HuggingFaceTokenizer(document.RootElement, Convert.ToHexStringLower(SHA256.HashData(bytes)));
             tokenizer.ReadConfig(Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, "tokenizer_config.json"));
             return tokenizer;
@@ -99,7 +113,7 @@ public sealed class HuggingFaceTokenizer
             throw new TokenizerException($"{path}: {e.Message}", e);
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException or IOException
-            or UnauthorizedAccessException or IndexOutOfRangeException)
+            or UnauthorizedAccessException or IndexOutOfRangeException or OverflowException or ArgumentException)
         {
             throw new TokenizerException($"{path}: not a readable tokenizer.json: {e.Message}", e);
         }
@@ -114,11 +128,13 @@ public sealed class HuggingFaceTokenizer
             result.AddRange(prefix);
         }
 
+        var startsText = true;
         rawTokens.Cut(text, (stretch, token) =>
         {
             if (token is not null)
             {
                 result.Add(token.Id);
+                startsText = false;
                 return;
             }
 
@@ -127,13 +143,16 @@ public sealed class HuggingFaceTokenizer
                 if (inner is not null)
                 {
                     result.Add(inner.Id);
+                    startsText = false;
                     return;
                 }
 
-                foreach (var piece in preTokenize([plain.AsMemory()]))
+                foreach (var piece in preTokenize([plain.AsMemory()], startsText))
                 {
                     EncodePiece(piece.Span, result);
                 }
+
+                startsText = false;
             });
         });
         if (addSpecialTokens)
@@ -193,7 +212,7 @@ public sealed class HuggingFaceTokenizer
 
     private void ReadTemplate(JsonElement e, string where)
     {
-        switch (TextPipeline.TypeOf(e))
+        switch (TokenizerJson.TypeOf(e))
         {
             case null or "ByteLevel":
                 break;
@@ -221,8 +240,12 @@ public sealed class HuggingFaceTokenizer
                 }
 
                 break;
+            case "BertProcessing" or "RobertaProcessing":
+                prefix.Add(e.GetProperty("cls")[1].GetInt32());
+                suffix.Add(e.GetProperty("sep")[1].GetInt32());
+                break;
             default:
-                throw new TokenizerException($"{where}.type '{TextPipeline.TypeOf(e)}' is not one that can be read.");
+                throw TokenizerJson.Unknown(e, where);
         }
     }
 

@@ -7,16 +7,21 @@ namespace FastDraft.Modeling.Tokenization;
 /// <summary>
 /// An Oniguruma pattern of a tokenizer.json run by .NET. .NET matches UTF-16 units, so a rune outside the basic plane is
 /// shown to it as one unit of the same class (letter, number, mark, other); possessive quantifiers become atomic groups.
+/// A pattern without look-around runs in linear time, whatever it is; one with it is stopped at <see cref="MatchLimit"/>.
 /// </summary>
 internal sealed class TextRegex
 {
+    /// <summary>A match takes microseconds; this is a limit for patterns that were made to never end, also on a busy machine.</summary>
+    private static readonly TimeSpan MatchLimit = TimeSpan.FromSeconds(1);
+
     private readonly Regex regex;
 
+    /// <exception cref="TokenizerException">The pattern means something that .NET's would not.</exception>
     public TextRegex(string pattern)
     {
         try
         {
-            regex = new Regex(Translate(pattern), RegexOptions.Compiled | RegexOptions.CultureInvariant, TimeSpan.FromSeconds(20));
+            regex = Make(Translate(pattern));
         }
         catch (ArgumentException e)
         {
@@ -24,7 +29,22 @@ internal sealed class TextRegex
         }
     }
 
-    public string Replace(string text, string content) => regex.Replace(text, content.Replace("$", "$$", StringComparison.Ordinal));
+    private TextRegex(Regex regex) => this.regex = regex;
+
+    /// <summary>Matches a text as it stands.</summary>
+    public static TextRegex Literal(string text) => new(Make(Regex.Escape(text)));
+
+    public string Replace(string text, string content)
+    {
+        try
+        {
+            return regex.Replace(text, content.Replace("$", "$$", StringComparison.Ordinal));
+        }
+        catch (RegexMatchTimeoutException e)
+        {
+            throw TooSlow(text.Length, e);
+        }
+    }
 
     /// <summary>Cuts the text at the matches; each piece says whether it is a match.</summary>
     public List<(ReadOnlyMemory<char> Piece, bool IsMatch)> Cut(ReadOnlyMemory<char> text)
@@ -54,7 +74,7 @@ internal sealed class TextRegex
         }
         catch (RegexMatchTimeoutException e)
         {
-            throw new TokenizerException($"Splitting a text of {text.Length} characters took over {e.MatchTimeout.TotalSeconds} s.", e);
+            throw TooSlow(text.Length, e);
         }
 
         if (from < text.Length)
@@ -64,6 +84,23 @@ internal sealed class TextRegex
 
         return pieces;
     }
+
+    // In Oniguruma's syntax ^ and $ always stand for lines.
+    private static Regex Make(string pattern)
+    {
+        const RegexOptions Options = RegexOptions.CultureInvariant | RegexOptions.Multiline;
+        try
+        {
+            return new Regex(pattern, Options | RegexOptions.NonBacktracking);
+        }
+        catch (NotSupportedException)
+        {
+            return new Regex(pattern, Options | RegexOptions.Compiled, MatchLimit);
+        }
+    }
+
+    private TokenizerException TooSlow(int length, RegexMatchTimeoutException e) =>
+        new($"The pattern '{regex}' took over {e.MatchTimeout.TotalSeconds} s for one match in a text of {length} characters.", e);
 
     private static (string? Text, int[]? Offsets) Shadow(ReadOnlySpan<char> text)
     {
@@ -79,21 +116,37 @@ internal sealed class TextRegex
         {
             offsets[shadow.Length] = at;
             Rune.DecodeFromUtf16(text[at..], out var rune, out var length);
-            shadow.Append(rune.IsBmp ? (char)rune.Value : Rune.GetUnicodeCategory(rune) switch
-            {
-                UnicodeCategory.UppercaseLetter => '\u0410',
-                UnicodeCategory.LowercaseLetter => '\u0430',
-                UnicodeCategory.TitlecaseLetter or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter => '\u4E00',
-                UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => '\u0661',
-                UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark => '\u0300',
-                _ => '\u2603',
-            });
+            shadow.Append(rune.IsBmp ? (char)rune.Value : StandIn(Rune.GetUnicodeCategory(rune)));
             at += length;
         }
 
         offsets[shadow.Length] = at;
         return (shadow.ToString(), offsets);
     }
+
+    /// <summary>A unit of the category, chosen from small scripts so that the ranges patterns spell out do not hold it.</summary>
+    private static char StandIn(UnicodeCategory category) => category switch
+    {
+        UnicodeCategory.UppercaseLetter => '\u0531',
+        UnicodeCategory.LowercaseLetter => '\u0561',
+        UnicodeCategory.TitlecaseLetter => '\u01C5',
+        UnicodeCategory.ModifierLetter => '\u0559',
+        UnicodeCategory.OtherLetter => '\u0710',
+        UnicodeCategory.NonSpacingMark => '\u0711',
+        UnicodeCategory.SpacingCombiningMark => '\u0903',
+        UnicodeCategory.EnclosingMark => '\u0488',
+        UnicodeCategory.DecimalDigitNumber => '\u07C0',
+        UnicodeCategory.LetterNumber => '\u16EE',
+        UnicodeCategory.OtherNumber => '\u00BC',
+        UnicodeCategory.Format => '\u0600',
+        UnicodeCategory.PrivateUse => '\uE000',
+        UnicodeCategory.MathSymbol => '\u00AC',
+        UnicodeCategory.CurrencySymbol => '\u00A4',
+        UnicodeCategory.ModifierSymbol => '\u02C2',
+        UnicodeCategory.OtherSymbol => '\u0482',
+        UnicodeCategory.OtherNotAssigned => '\u0378',
+        _ => '\u061E',
+    };
 
     private static string Translate(string pattern)
     {
@@ -107,6 +160,13 @@ internal sealed class TextRegex
             {
                 result.Insert(atom, "(?>").Append(c).Append(')');
                 i++;
+                continue;
+            }
+
+            if (c == '+' && i > 0 && pattern[i - 1] == '}' && result[^1] == '}')
+            {
+                // After an interval, + is no possessive sign but repeats it.
+                result.Insert(atom, "(?:").Append(")+");
                 continue;
             }
 
@@ -142,6 +202,7 @@ internal sealed class TextRegex
                 }
 
                 end = Math.Min(end, pattern.Length - 1);
+                RefuseOtherSyntax(pattern[i..end]);
                 result.Append(pattern, i, end - i + 1);
                 i = end;
             }
@@ -153,5 +214,18 @@ internal sealed class TextRegex
         }
 
         return result.ToString();
+    }
+    /// <summary>Inside a class Oniguruma knows nested classes and intersections, which .NET would read as plain characters.</summary>
+    private static void RefuseOtherSyntax(string set)
+    {
+        for (var i = 1; i < set.Length; i++)
+        {
+            if (set[i] == '[' || set.AsSpan(i).StartsWith("&&", StringComparison.Ordinal))
+            {
+                throw new ArgumentException($"the class '{set}]' holds another class or an intersection.");
+            }
+
+            i += set[i] == '\\' ? 1 : 0;
+        }
     }
 }

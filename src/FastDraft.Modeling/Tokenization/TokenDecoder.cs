@@ -9,7 +9,7 @@ internal static class TokenDecoder
 {
     public static Func<List<string>, List<string>> Build(JsonElement e, string where)
     {
-        switch (TextPipeline.TypeOf(e))
+        switch (TokenizerJson.TypeOf(e))
         {
             case null:
                 return tokens => [string.Join(' ', tokens)];
@@ -23,18 +23,18 @@ internal static class TokenDecoder
             case "Fuse":
                 return tokens => [string.Concat(tokens)];
             case "Replace":
-                var normalize = TextPipeline.Normalizer(e, where);
+                var normalize = TextNormalizer.Build(e, where);
                 return tokens => tokens.ConvertAll(t => normalize(t));
             case "Strip":
-                var c = e.GetProperty("content").GetString()![0];
+                var c = TokenizerJson.Character(e, "content", where);
                 var (start, stop) = (e.GetProperty("start").GetInt32(), e.GetProperty("stop").GetInt32());
                 return tokens => tokens.ConvertAll(t => Strip(t, c, start, stop));
             case "Metaspace":
-                var mark = e.GetProperty("replacement").GetString()![0];
+                var mark = TokenizerJson.Character(e, "replacement", where);
                 var prepended = !(e.TryGetProperty("prepend_scheme", out var scheme) && scheme.GetString() == "never");
                 return tokens => [.. tokens.Select((t, i) => (i == 0 && prepended ? Strip(t, mark, 1, 0) : t).Replace(mark, ' '))];
             default:
-                throw new TokenizerException($"{where}.type '{TextPipeline.TypeOf(e)}' is not one that can be read.");
+                throw TokenizerJson.Unknown(e, where);
         }
     }
 

@@ -81,6 +81,49 @@ public sealed class SafetensorsFileFacts : IDisposable
     }
 
     [Fact]
+    public void Mutations_open_as_a_consistent_file_or_are_refused()
+    {
+        // FASTDRAFT_FULL=1 runs the full count.
+        var numMutations = Environment.GetEnvironmentVariable("FASTDRAFT_FULL") == "1" ? 50_000 : 5_000;
+        const int Seed = 20261124;
+        var random = new Random(Seed);
+        var path = _scratch.File("good.safetensors");
+        SafetensorsWriter.Write(path, [Tensor("a", "F32", [2, 3], 24), Tensor("b", "BF16", [5], 10), Tensor("c", "U8", [2], 2)], new Dictionary<string, string> { ["format"] = "pt" });
+        var good = File.ReadAllBytes(path);
+        var alphabet = "{}[]\":,0123456789-eE.abF32\\ \0\u00ff"u8.ToArray();
+        var (opened, mutant) = (0, _scratch.File("mutant.safetensors"));
+        for (var i = 0; i < numMutations; i++)
+        {
+            var bytes = good.ToList();
+            for (var edits = 1 + random.Next(3); edits > 0; edits--)
+            {
+                var at = random.Next(bytes.Count);
+                switch (random.Next(4))
+                {
+                    case 0: bytes[at] = alphabet[random.Next(alphabet.Length)]; break;
+                    case 1: bytes[at] ^= (byte)(1 << random.Next(8)); break;
+                    case 2: bytes.RemoveAt(at); break;
+                    default: bytes.Insert(at, alphabet[random.Next(alphabet.Length)]); break;
+                }
+            }
+
+            File.WriteAllBytes(mutant, [.. bytes]);
+            try
+            {
+                using var file = SafetensorsFile.Open(mutant);
+                Assert.True(file.Tensors.Values.All(t => t.Offset + t.LengthBytes <= bytes.Count && file.Bytes(t.Name).Length == t.LengthBytes), $"seed {Seed}, mutation {i}");
+                opened++;
+            }
+            catch (CheckpointException)
+            {
+                // Refused with its reason: anything else ends the test.
+            }
+        }
+
+        Assert.InRange(opened, 1, numMutations * 4 / 5);
+    }
+
+    [Fact]
     public void A_missing_file_is_named()
     {
         var error = Assert.Throws<CheckpointException>(() => SafetensorsFile.Open(_scratch.File("none.safetensors")));

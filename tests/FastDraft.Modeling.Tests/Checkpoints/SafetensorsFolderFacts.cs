@@ -61,6 +61,7 @@ public sealed class SafetensorsFolderFacts : IDisposable
     [InlineData("model.pt")]
     [InlineData("model.pth")]
     [InlineData("last.ckpt")]
+    [InlineData("weights.NPZ")]
     public void Pickled_weights_are_refused_by_name(string name)
     {
         File.WriteAllBytes(_scratch.File(name), [0x80, 2, (byte)'.']);
@@ -70,11 +71,15 @@ public sealed class SafetensorsFolderFacts : IDisposable
         Assert.NotNull(error.Hint);
     }
 
-    [Fact]
-    public void A_pickle_renamed_to_safetensors_is_refused()
+    [Theory]
+    [InlineData("504B030414000000")]
+    [InlineData("80027D7100285805")]
+    [InlineData("8004958F0C000000")]
+    [InlineData("934E554D50590100")]
+    public void A_pickle_renamed_to_safetensors_is_refused_as_what_it_is(string start)
     {
-        File.WriteAllBytes(_scratch.File("model.safetensors"), [.. "PK\u0003\u0004"u8, .. new byte[60]]);
-        Assert.Throws<CheckpointException>(() => SafetensorsFolder.Open(_scratch.Path));
+        File.WriteAllBytes(_scratch.File("model.safetensors"), [.. Convert.FromHexString(start), .. new byte[60]]);
+        Assert.Contains("pickle", Assert.Throws<CheckpointException>(() => SafetensorsFolder.Open(_scratch.Path)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
