@@ -153,7 +153,7 @@ public sealed class TrainerFacts : IDisposable
     private static float[] Weights(string? folder, long numSteps, long killAfter)
     {
         var model = ToyTraining.Model();
-        using var trainer = new Trainer(model, new PaddedSequences([Sample, new([3, 1, 4, 1, 5], 2), new([9, 2, 6], 1)], 1), Options(numSteps), folder);
+        using var trainer = new Trainer(model, new PaddedSequences([Sample, new([3, 1, 4, 1, 5], 2), new([9, 2, 6], 1)], 1), Options(numSteps) with { CheckpointEverySteps = long.MaxValue }, folder);
         trainer.Run(s => s.Step < killAfter, TestContext.Current.CancellationToken);
         return [.. model.Parameters.SelectMany(p => p.Parameter.data<float>().ToArray())];
     }
