@@ -45,11 +45,24 @@ internal static class ScriptedOperations
     /// <summary>Rows of weight [V, D] by ids [*]. Its gradient sums a token's rows in float32, which index_select's does not.</summary>
     public static Tensor Embedding(Tensor weight_VD, Tensor ids) => Call("embedding", weight_VD, ids);
 
+    // TorchScript runs the first calls of a process operation by operation and later ones, where several operations are in one function,
+    // with derivative formulas of its own: other bits. A training that is resumed in a new process has to repeat those of the one that
+    // died, which on the CPU is promised; so there these two are single operations.
+
     /// <summary>SwiGLU (2002.05202): silu(gate) * up, both [*, F].</summary>
-    public static Tensor Gate(Tensor gate, Tensor up) => Call("gate", gate, up);
+    public static Tensor Gate(Tensor gate, Tensor up) => OnCpu(gate) ? nn.functional.silu(gate) * up : Call("gate", gate, up);
 
     /// <summary>Rotary positions (2104.09864), half-split: x [*, T, S] with cos and sin [T, S / 2] or what broadcasts to them.</summary>
-    public static Tensor Rotate(Tensor x, Tensor cos, Tensor sin) => Call("rotate", x, cos, sin);
+    public static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
+    {
+        if (!OnCpu(x))
+        {
+            return Call("rotate", x, cos, sin);
+        }
+
+        var halves = x.chunk(2, -1);
+        return cat([(halves[0] * cos) - (halves[1] * sin), (halves[1] * cos) + (halves[0] * sin)], -1);
+    }
 
     /// <summary>
     /// One AdamW step in place in one pass; all tensors float32 and of one shape. The gradient is divided by <paramref name="scale"/>;
@@ -59,6 +72,8 @@ internal static class ScriptedOperations
         Tensor weights, Tensor gradient, Tensor moment1, Tensor moment2, Tensor step, Tensor scale, Tensor skip,
         double rate, double beta1, double beta2, double decay, double epsilon) =>
         Call("adamw", weights, gradient, moment1, moment2, step, scale, skip, rate, beta1, beta2, decay, epsilon).Dispose();
+
+    private static bool OnCpu(Tensor x) => x.device_type == DeviceType.CPU;
 
     private static Tensor Call(string name, params object[] arguments) => (Tensor)Unit.Value.invoke(name, arguments);
 }

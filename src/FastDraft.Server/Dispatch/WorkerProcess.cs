@@ -46,6 +46,7 @@ internal static class WorkerProcess
 
         (string Message, string? Hint)? failure = null;
         string? outcome = null;
+        long? peak = null;
         async Task PumpAsync(StreamReader reader, bool isProtocol)
         {
             await foreach (var text in new BoundedLines(reader.BaseStream, MaxLineBytes).ReadAsync(CancellationToken.None))
@@ -53,6 +54,9 @@ internal static class WorkerProcess
                 var line = WorkerLine.Read(text, isProtocol, options.Clock.GetUtcNow().ToUnixTimeMilliseconds());
                 failure = line.Failure ?? failure;
                 outcome = line.Outcome ?? outcome;
+
+                // The worker's own last word is exact; what is looked up below is for one that is killed before it.
+                peak = line.PeakRssBytes ?? peak;
                 if (line.Metric is { } point)
                 {
                     onMetric(point);
@@ -64,7 +68,6 @@ internal static class WorkerProcess
 
         var pumps = Task.WhenAll(PumpAsync(process.StandardOutput, true), PumpAsync(process.StandardError, false));
         var exited = process.WaitForExitAsync(CancellationToken.None);
-        long? peak = null;
         var told = 0L;
         while (!exited.IsCompleted && !stop.IsCancellationRequested)
         {

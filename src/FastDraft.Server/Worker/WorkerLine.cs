@@ -8,7 +8,7 @@ internal readonly record struct MetricPoint(string Name, long Step, double Value
 /// One line of a worker. Only an object whose members have the right types is part of the protocol; everything else that a
 /// process may write to its output is text.
 /// </summary>
-internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (string Message, string? Hint)? Failure = null, string? Outcome = null)
+internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (string Message, string? Hint)? Failure = null, string? Outcome = null, long? PeakRssBytes = null)
 {
     /// <param name="isProtocol">False for a stream that carries text only.</param>
     public static WorkerLine Read(string line, bool isProtocol, long now)
@@ -34,6 +34,7 @@ internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (stri
                 "progress" => Whole(root, "done") is not null && Text(root, "unit") is not null ? new(line) : null,
                 "log" => Text(root, "message") is not null && Text(root, "level") is not null ? new(line) : null,
                 "outcome" => Text(root, "name") is { } outcome ? new(line, Outcome: outcome) : null,
+                "memory" => Whole(root, "peakRssBytes") is { } peak ? new(line, PeakRssBytes: peak) : null,
                 "failure" => Text(root, "message") is { } message ? new(line, Failure: (message, Text(root, "hint"))) : null,
                 _ => null,
             };

@@ -89,6 +89,10 @@ public static class WorkerProgram
             events.Log(e.ToString(), StageLogLevel.Error);
             return events.Failure(new StageFailureException(FailureKind.Bug, $"{e.GetType().Name}: {e.Message}"));
         }
+        finally
+        {
+            events.Memory();
+        }
     }
 
     /// <summary>Moves the fence to what the line allows; without one, or with nonsense, it falls at once.</summary>
@@ -137,6 +141,12 @@ public static class WorkerProgram
 
         public void Log(string message, StageLogLevel level = StageLogLevel.Information) =>
             Write(new JsonObject { ["type"] = "log", ["level"] = level.ToString(), ["message"] = message });
+
+        public void Memory()
+        {
+            using var self = System.Diagnostics.Process.GetCurrentProcess();
+            Write(new JsonObject { ["type"] = "memory", ["peakRssBytes"] = self.PeakWorkingSet64 });
+        }
 
         public void Outcome(string name) => Write(new JsonObject { ["type"] = "outcome", ["name"] = name });
 
