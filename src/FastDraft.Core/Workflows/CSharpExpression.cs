@@ -403,7 +403,9 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
     private static object? Unwrap(JsonNode? node) => node switch
     {
         null => null,
-        JsonObject or JsonArray => node,
+
+        // Without the cast the compiler makes every arm a JsonNode.
+        JsonObject or JsonArray => (object)node,
         _ => node.GetValueKind() switch
         {
             System.Text.Json.JsonValueKind.True => true,

@@ -15,7 +15,7 @@ using JsonParser = Jint.Native.Json.JsonParser;
 namespace FastDraft.Core.Workflows;
 
 /// <summary>
-/// JavaScript expressions in Jint. Each evaluation has an engine of its own, half a second, 32 MiB and 200 levels of calls. Of the
+/// JavaScript expressions in Jint. Each evaluation has an engine of its own, nine tenths of a second, 32 MiB and 200 levels of calls. Of the
 /// language's globals only those on a list remain (no Date, no Math.random, no typed arrays, no compilation of strings), and what makes
 /// long texts from short ones is bounded before it starts, because the engine checks its limits only between statements.
 /// </summary>
@@ -82,7 +82,7 @@ internal sealed partial class JavaScriptExpressions(WorkflowDefinition definitio
             var script = Prepare(source);
             using var engine = new Engine(options =>
             {
-                options.TimeoutInterval(TimeSpan.FromMilliseconds(500)).LimitMemory(32 << 20).LimitRecursion(200)
+                options.TimeoutInterval(TimeSpan.FromMilliseconds(900)).LimitMemory(32 << 20).LimitRecursion(200)
                     .RegexTimeoutInterval(TimeSpan.FromMilliseconds(200)).MaxArraySize(100_000).Culture(CultureInfo.InvariantCulture);
                 options.Constraints.StackOverflowGuard = true;
                 options.Host.StringCompilationAllowed = false;

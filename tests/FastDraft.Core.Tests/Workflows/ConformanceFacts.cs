@@ -7,15 +7,18 @@ namespace FastDraft.Core.Tests.Workflows;
 public sealed class ConformanceFacts
 {
     [Theory]
-    [InlineData("h01-exprs")]
+    [InlineData("h02-if-foreach")]
     [InlineData("h03-outcome-unconnected")]
     [InlineData("h04-finish")]
     [InlineData("h05-fault")]
     [InlineData("h07-setvar-output")]
     [InlineData("h09-loop")]
     [InlineData("h11-unknown")]
+    [InlineData("h12-parallelforeach")]
     [InlineData("h13-switch")]
+    [InlineData("h15-while")]
     [InlineData("h16-two-roots")]
+    [InlineData("h17-expr-shapes")]
     [InlineData("h18-start-prop")]
     [InlineData("h19-canstart")]
     public void A_workflow_gives_the_lines_status_incident_and_journal_that_Elsa_recorded(string name)
