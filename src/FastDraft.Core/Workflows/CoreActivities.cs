@@ -227,7 +227,7 @@ public static class CoreActivities
             OutcomesFrom = "possibleOutcomes",
             Inputs =
             [
-                new("Script", "String", "The script.", "code-editor"),
+                new("Script", "String", "The script.", "code-editor", Syntax: "JavaScript"),
                 new("PossibleOutcomes", "List<String>", "Outcomes that the script may set.", "dynamic-outcomes", Syntax: "Object"),
             ],
             Outputs = [new("Result", "Object", "The script's value.")],

@@ -137,10 +137,19 @@ internal sealed partial class InterpreterStep
                 Complete(instance, "Done");
                 break;
             case ActivityTypes.ExecuteWorkflow or ActivityTypes.DispatchWorkflow:
-                var wait = IsTrue(instance, "waitForCompletion");
-                Await(instance, wait ? Awaited.Child : Awaited.ChildStart, new StartChild(
+                var child = new StartChild(
                     instance.Id, ChildId(instance), Required(instance, "workflowDefinitionId"), instance.Inputs.GetValueOrDefault("input")?.DeepClone().AsObject() ?? [],
-                    Text(instance, "correlationId"), wait));
+                    Text(instance, "correlationId"), IsTrue(instance, "waitForCompletion"));
+                if (child.Wait)
+                {
+                    Await(instance, Awaited.Child, child);
+                }
+                else
+                {
+                    _effects.Add(child);
+                    CompleteWithResult(instance, ChildReference(instance));
+                }
+
                 break;
             case ActivityTypes.Gate:
                 Await(instance, Awaited.Gate, new OpenGate(instance.Id, activity.Id, Required(instance, "title"), Text(instance, "instructions")));
@@ -427,7 +436,7 @@ internal sealed partial class InterpreterStep
         switch (activity.Type)
         {
             case ActivityTypes.Event:
-                Await(instance, Awaited.Event, new WaitForEvent(instance.Id, Required(instance, "eventName")));
+                Await(instance, Awaited.Event, new WaitForEvent(instance.Id, Required(instance, "eventName"), _state.CorrelationId));
                 break;
             case ActivityTypes.Timer:
                 Await(instance, Awaited.Timer, new StartTimer(instance.Id, new DueAfter(Span(instance, "interval"))));

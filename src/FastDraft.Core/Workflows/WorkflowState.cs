@@ -21,9 +21,6 @@ public enum Awaited
     Event,
     Gate,
     Child,
-
-    /// <summary>That a child exists; it is not waited for any longer than that.</summary>
-    ChildStart,
 }
 
 /// <summary>

@@ -43,9 +43,6 @@ public sealed record EventReceived(string ActivityInstanceId, JsonNode? Payload)
 /// <summary>A person answered <see cref="OpenGate"/>.</summary>
 public sealed record GateDecided(string ActivityInstanceId, bool Approved, string By, string? Reason) : WorkflowEvent;
 
-/// <summary>A child that is not waited for exists.</summary>
-public sealed record ChildStarted(string ActivityInstanceId) : WorkflowEvent;
-
 /// <summary>A child of <see cref="StartChild"/> reached a terminal status.</summary>
 public sealed record ChildEnded(string ActivityInstanceId, WorkflowStatus Status, JsonObject Outputs) : WorkflowEvent;
 
@@ -84,15 +81,15 @@ public sealed record DueByCron(string Expression) : TimerDue;
 /// <summary>Answer with <see cref="TimerFired"/> once.</summary>
 public sealed record StartTimer(string ActivityInstanceId, TimerDue Due) : WorkflowEffect;
 
-/// <summary>Answer with <see cref="EventReceived"/> to the first event of that name which names no correlation id, or this run's.</summary>
-public sealed record WaitForEvent(string ActivityInstanceId, string EventName) : WorkflowEffect;
+/// <summary>Answer with <see cref="EventReceived"/> to the first event of that name. A correlation id, where given, must equal the event's.</summary>
+public sealed record WaitForEvent(string ActivityInstanceId, string EventName, string? CorrelationId) : WorkflowEffect;
 
 /// <summary>Ask a person; answer with <see cref="GateDecided"/>.</summary>
 public sealed record OpenGate(string ActivityInstanceId, string ActivityId, string Title, string? Instructions) : WorkflowEffect;
 
 /// <summary>
-/// Start the published version of a workflow as a run with the id <paramref name="ChildId"/>. Answer with <see cref="ChildEnded"/> where
-/// <paramref name="Wait"/> is set, else with <see cref="ChildStarted"/>; with <see cref="ChildNotStarted"/> where it cannot be started.
+/// Start the published version of a workflow as a run with the id <paramref name="ChildId"/>; where <paramref name="Wait"/> is set, answer
+/// with <see cref="ChildEnded"/>. Answer with <see cref="ChildNotStarted"/> where it cannot be started.
 /// </summary>
 public sealed record StartChild(
     string ActivityInstanceId, Guid ChildId, string DefinitionId, JsonObject Inputs, string? CorrelationId, bool Wait) : WorkflowEffect;
