@@ -73,7 +73,16 @@ internal static class ScriptedOperations
         double rate, double beta1, double beta2, double decay, double epsilon) =>
         Call("adamw", weights, gradient, moment1, moment2, step, scale, skip, rate, beta1, beta2, decay, epsilon).Dispose();
 
+    private static readonly Lock Calls = new();
+
     private static bool OnCpu(Tensor x) => x.device_type == DeviceType.CPU;
 
-    private static Tensor Call(string name, params object[] arguments) => (Tensor)Unit.Value.invoke(name, arguments);
+    /// <summary>One call at a time: two threads in one compilation unit were seen to fail inside TorchScript.</summary>
+    private static Tensor Call(string name, params object[] arguments)
+    {
+        lock (Calls)
+        {
+            return (Tensor)Unit.Value.invoke(name, arguments);
+        }
+    }
 }
