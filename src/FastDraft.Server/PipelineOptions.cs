@@ -1,5 +1,4 @@
 using FastDraft.Core.Stages;
-using FastDraft.Core.Workflows;
 using FastDraft.Server.Dispatch;
 
 namespace FastDraft.Server;
@@ -40,9 +39,6 @@ public sealed record PipelineOptions
 
     /// <summary>Workflow files that ship with the pipeline: they can be run and copied under their id, not changed. Null or absent: none.</summary>
     public string? WorkflowFolder { get; init; }
-
-    /// <summary>The published version of a definition id, for workflows that run another; null where there is none.</summary>
-    public Func<string, CancellationToken, Task<WorkflowDefinition?>>? FindWorkflow { get; init; }
 
     internal LeaseTiming Lease { get; init; } = LeaseTiming.Default;
 

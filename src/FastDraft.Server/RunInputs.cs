@@ -24,7 +24,7 @@ public static class RunInputs
             if (value is JsonValue && value.GetValueKind() == System.Text.Json.JsonValueKind.String && value.GetValue<string>() is { Length: > 0 } text)
             {
                 var marked = new Dictionary<string, JsonNode?>(absolute) { [name] = Marker };
-                if (new WorkflowWalk(definition, options.Stages, marked).ToEnd().SelectMany(Paths).Any(p => p.Path == Marker))
+                if (new WorkflowWalk(definition, options.Stages, marked).ToEnd().SelectMany(start => start.Stage.PathsIn(start.Settings)).Any(p => p.Paths.Contains(Marker)))
                 {
                     absolute[name] = options.ResolvePath?.Invoke(text, folder) ?? Path.GetFullPath(text, folder);
                 }
@@ -81,15 +81,4 @@ public static class RunInputs
     }
 
     private static JsonNode Placeholder(WorkflowInput input) => input.Type is "Int64" or "Int32" or "Double" ? 1 : input.Type is "Boolean" ? false : "placeholder";
-
-    private static IEnumerable<(string Setting, string Path)> Paths(StartStage start) =>
-        from setting in start.Stage.Settings
-        where setting.Type is SettingType.Path or SettingType.PathList
-        from path in start.Settings[setting.Name] switch
-        {
-            JsonArray list => list.Select(n => n!.GetValue<string>()),
-            JsonValue one => [one.GetValue<string>()],
-            _ => [],
-        }
-        select (setting.Name, path);
 }

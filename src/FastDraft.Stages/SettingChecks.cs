@@ -17,14 +17,8 @@ public sealed class SettingChecks
     public IReadOnlyList<SettingProblem> Find(StageDescriptor stage, JsonObject settings)
     {
         var problems = new List<SettingProblem>();
-        foreach (var setting in stage.Settings.Where(s => s.Type is SettingType.Path or SettingType.PathList))
+        foreach (var (setting, paths) in stage.PathsIn(settings))
         {
-            IEnumerable<string> paths = settings[setting.Name] switch
-            {
-                JsonArray list => list.Select(n => n!.GetValue<string>()),
-                JsonValue one => [one.GetValue<string>()],
-                _ => [],
-            };
             problems.AddRange(paths.Select(path => Problem(setting.Content, path)).OfType<StageFailureException>().Select(e => new SettingProblem(setting.Name, e.Kind, e.Message, e.Hint)));
         }
 

@@ -84,4 +84,12 @@ public sealed record StageDescriptor(
 
     /// <summary>The activity type in a workflow definition, such as <c>FastDraft.PretrainDraft</c>.</summary>
     public string ActivityType => "FastDraft." + Name;
+
+    /// <summary>The path settings that have a value in <paramref name="settings"/>, and the paths each of them names, in order.</summary>
+    public IEnumerable<(SettingDescriptor Setting, IReadOnlyList<string> Paths)> PathsIn(JsonObject settings) =>
+        from setting in Settings
+        where setting.Type is SettingType.Path or SettingType.PathList
+        let value = settings[setting.Name]
+        where value is not null
+        select (setting, (IReadOnlyList<string>)(value is JsonArray list ? [.. list.Select(n => n!.GetValue<string>())] : [value.GetValue<string>()]));
 }

@@ -85,19 +85,15 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
     private async Task<Dictionary<string, Digest>> PathsAsync(StageDescriptor stage, JsonObject settings, CancellationToken ct)
     {
         var paths = new Dictionary<string, Digest>();
-        foreach (var setting in stage.Settings.Where(s => s.Type is SettingType.Path or SettingType.PathList))
+        foreach (var (setting, items) in stage.PathsIn(settings))
         {
-            if (settings[setting.Name] is { } value)
+            var text = new StringBuilder();
+            foreach (var item in items)
             {
-                var items = value is JsonArray array ? array.Select(n => n!.GetValue<string>()).ToList() : [value.GetValue<string>()];
-                var text = new StringBuilder();
-                foreach (var item in items)
-                {
-                    text.Append((await OfPathAsync(setting.Name, item, ct)).ToString()).Append('\n');
-                }
-
-                paths[setting.Name] = Digest.OfBytes(Encoding.UTF8.GetBytes(text.ToString()));
+                text.Append((await OfPathAsync(setting.Name, item, ct)).ToString()).Append('\n');
             }
+
+            paths[setting.Name] = Digest.OfBytes(Encoding.UTF8.GetBytes(text.ToString()));
         }
 
         return paths;
