@@ -40,8 +40,9 @@ public static class Executable
 
     public static Process Start(string folder, IReadOnlyDictionary<string, string> environment, params string[] arguments)
     {
-        var start = new ProcessStartInfo(File) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
-        foreach (var argument in arguments)
+        // As from a terminal: a shell that runs tests in the background has them, and all they start, ignore Ctrl-C.
+        var start = new ProcessStartInfo("env") { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        foreach (var argument in (string[])["--default-signal=INT", File, .. arguments])
         {
             start.ArgumentList.Add(argument);
         }
