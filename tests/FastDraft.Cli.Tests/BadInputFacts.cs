@@ -197,7 +197,7 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     [Fact]
     public async Task A_workflow_that_is_missing_or_no_json_or_too_deep_is_refused()
     {
-        Says(await tiny.CliAsync("run", "absent.json"), Config, ["'absent.json' is neither a file nor a publi"]);
+        Says(await tiny.CliAsync("run", "absent.json"), Config, ["'absent.json' is neither a file nor a published workflow"]);
         Says(await tiny.CliAsync("run", tiny.Write("broken.json", "{ \"root\": ")), Config, ["broken.json:1:", "Not valid JSON"]);
         Says(await tiny.CliAsync("run", tiny.Write("deep.json", new string('[', 100) + new string(']', 100))), Config, ["deep.json:1:", "depth"]);
     }
