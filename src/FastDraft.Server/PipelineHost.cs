@@ -37,9 +37,10 @@ public sealed class PipelineHost : IAsyncDisposable
         sweeper = new Sweeper(store, owner);
         keys = new KeyBuilder(store, options.ExpandPath);
         var client = new BackgroundJobClient(jobs);
-        engine = new RunEngine(options, store);
+        engine = new RunEngine(options, store, Definitions);
         Attempts = new AttemptRunner(options, store, engine, keys, owner);
-        reconciler = new Reconciler(options, store, engine, Attempts, keys, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
+        reconciler = new Reconciler(options, store, engine, Attempts, new WaitRunner(store, engine), keys, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
+        engine.ChildAdded = reconciler.TakeUp;
         Scheduler = new Scheduler(store, options, Definitions);
         schedules = new ScheduleLoop(
             store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs), reconciler.Wake);

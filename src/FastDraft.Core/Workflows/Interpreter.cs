@@ -5,15 +5,23 @@ namespace FastDraft.Core.Workflows;
 
 /// <summary>
 /// Runs a definition as Elsa does in its default (counter) mode, as a pure function of state and event: no clock, no randomness,
-/// no input or output. Work between two events runs from one FIFO queue, so branches of a fork interleave breadth-first.
-/// The first failed activity faults the workflow at once (Elsa's FaultStrategy); stages then in flight are cancelled.
+/// no input or output. Work between two events runs from one FIFO queue, so what runs side by side interleaves breadth-first.
 /// </summary>
+/// <remarks>
+/// It differs from Elsa on purpose where a run would otherwise hang or lie: a loop without a body completes, text that is no number is
+/// refused and not read as 0, and under ContinueWithIncidents a run with nothing left to do ends as faulted.
+/// </remarks>
 public static class Interpreter
 {
     public static Transition Start(
-        WorkflowDefinition d, IReadOnlyList<StageDescriptor> stages, IReadOnlyDictionary<string, JsonNode?> inputs)
+        WorkflowDefinition d, IReadOnlyList<StageDescriptor> stages, IReadOnlyDictionary<string, JsonNode?> inputs, WorkflowStart? start = null)
     {
-        var state = new WorkflowState();
+        start ??= new WorkflowStart();
+        var state = new WorkflowState
+        {
+            InstanceId = start.InstanceId, TriggerActivityId = start.TriggerActivityId, TriggerPayload = start.TriggerPayload?.DeepClone(),
+            CorrelationId = start.CorrelationId,
+        };
         foreach (var input in d.Inputs)
         {
             state.Inputs[input.Name] = (inputs.TryGetValue(input.Name, out var given) ? given : input.Default)?.DeepClone();
@@ -30,7 +38,8 @@ public static class Interpreter
     }
 
     /// <summary>
-    /// Events for an ended workflow, or for a stage that is not in flight (an answer delivered twice, or after a cancel), change nothing.
+    /// Events for an ended workflow, or for an instance that does not wait for them (an answer delivered twice, or after a cancel),
+    /// change nothing.
     /// </summary>
     public static Transition Apply(WorkflowDefinition d, IReadOnlyList<StageDescriptor> stages, WorkflowState s, WorkflowEvent e)
     {
@@ -41,19 +50,7 @@ public static class Interpreter
 
         var state = WorkflowState.FromJson(s.ToJson());
         var step = new InterpreterStep(d, stages, state);
-        switch (e)
-        {
-            case StageSucceeded succeeded:
-                step.StageEnded(succeeded.ActivityInstanceId, null, succeeded.Outcome);
-                break;
-            case StageFailed failed:
-                step.StageEnded(failed.ActivityInstanceId, failed.Message);
-                break;
-            case CancelRequested:
-                step.Cancel();
-                break;
-        }
-
+        step.Handle(e);
         return new Transition(state, step.Effects);
     }
 }

@@ -2,10 +2,13 @@ using FastDraft.Core.Stages;
 
 namespace FastDraft.Core.Workflows;
 
-/// <summary>An output that could feed a port, and how many connections back it is.</summary>
+/// <summary>An output that could feed a port, and how many activities back it is.</summary>
 internal sealed record PortCandidate(string ActivityId, string Port, int Distance);
 
-/// <summary>Finds what an unset required port takes: the nearest upstream output of its kind.</summary>
+/// <summary>
+/// Finds what an unset required port takes: the nearest upstream output of its kind. What stands first inside a container follows what
+/// stands before the container; what follows a container follows what ends inside it.
+/// </summary>
 internal static class PortBinding
 {
     /// <summary>Every upstream output of the kind, nearest first.</summary>
@@ -13,11 +16,11 @@ internal static class PortBinding
         WorkflowActivity activity, string kind, IReadOnlyDictionary<string, StageDescriptor> stages)
     {
         var found = new List<PortCandidate>();
-        var seen = new HashSet<string>(StringComparer.Ordinal) { activity.Id };
+        var seen = new HashSet<WorkflowActivity> { activity };
         IReadOnlyList<WorkflowActivity> ring = [activity];
         for (var distance = 1; ring.Count > 0; distance++)
         {
-            ring = [.. ring.SelectMany(Predecessors).Where(a => seen.Add(a.Id))];
+            ring = [.. ring.SelectMany(Predecessors).Where(seen.Add)];
             found.AddRange(
                 from source in ring
                 where stages.ContainsKey(source.Type)
@@ -36,7 +39,6 @@ internal static class PortBinding
         return nearest.Select(c => c.ActivityId).Distinct().Count() == 1 && nearest.Find(c => c.Port == port) is { } named ? [named] : nearest;
     }
 
-    // What stands first inside a container follows what stands before the container.
     private static IEnumerable<WorkflowActivity> Predecessors(WorkflowActivity activity)
     {
         if (activity.Parent is not { } parent)
@@ -44,9 +46,29 @@ internal static class PortBinding
             return [];
         }
 
-        IReadOnlyList<WorkflowActivity> before = parent.Type == ActivityTypes.Sequence
-            ? [.. parent.Children.TakeWhile(a => a != activity).TakeLast(1)]
-            : [.. parent.Children.Where(a => parent.Connections.Any(c => c.Source == a.Id && c.Target == activity.Id))];
-        return before.Count > 0 ? before : Predecessors(parent);
+        IReadOnlyList<WorkflowActivity> before = parent.Type switch
+        {
+            ActivityTypes.Sequence => [.. parent.Children.TakeWhile(a => a != activity).TakeLast(1)],
+            ActivityTypes.Flowchart => [.. parent.Children.Where(a => parent.Connections.Any(c => c.Source == a.Id && c.Target == activity.Id))],
+            _ => [],
+        };
+        return before.Count > 0 ? before.SelectMany(Ends) : Predecessors(parent);
+    }
+
+    // A container may end without its children having run (no item, no case), so it stands for itself too: past it the walk goes on.
+    private static IEnumerable<WorkflowActivity> Ends(WorkflowActivity activity)
+    {
+        if (activity.Children.Count == 0)
+        {
+            return [activity];
+        }
+
+        IEnumerable<WorkflowActivity> last = activity.Type switch
+        {
+            ActivityTypes.Sequence => activity.Children.TakeLast(1),
+            ActivityTypes.Flowchart => activity.Children.Where(a => !activity.Graph.Successors(a.Id).Any()),
+            _ => activity.Children,
+        };
+        return last.SelectMany(Ends).Append(activity);
     }
 }

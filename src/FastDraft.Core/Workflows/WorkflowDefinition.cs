@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
@@ -9,7 +8,30 @@ namespace FastDraft.Core.Workflows;
 public sealed record WorkflowInput(string Name, string Type, JsonNode? Default, string? Description);
 
 /// <summary>A variable and its converted initial value. Activities name it by <paramref name="Id"/>, scripts by name.</summary>
-public sealed record WorkflowVariable(string Id, string Name, string Type, JsonNode? Value);
+public sealed record WorkflowVariable(string Id, string Name, string Type, bool IsArray, JsonNode? Value)
+{
+    internal static WorkflowVariable Read(JsonObject json)
+    {
+        var name = json.Text("name") ?? "";
+        var type = json.Text("typeName") ?? "Object";
+        var isArray = json.IsTrue("isArray");
+
+        // Studio writes initial values as text; text that does not convert leaves the variable without a value.
+        var value = json.Member("value");
+        var (initial, error) = TypedValue.Convert(value, isArray ? $"List<{type}>" : type);
+        return new WorkflowVariable(json.Text("id") ?? name, name, type, isArray, error is null ? initial : null);
+    }
+
+    /// <summary>The value as this variable's type holds it; one that does not convert is kept as it is.</summary>
+    internal JsonNode? Hold(JsonNode? value)
+    {
+        var (converted, error) = TypedValue.Convert(value, IsArray ? $"List<{Type}>" : Type);
+        return error is null ? converted : value;
+    }
+}
+
+/// <summary>A value that a run leaves behind.</summary>
+public sealed record WorkflowOutput(string Name, string Type, string? Description);
 
 /// <summary>An edge of a flowchart: followed when the source completes with the outcome <paramref name="SourcePort"/>.</summary>
 public sealed record WorkflowConnection(string Source, string SourcePort, string Target, string TargetPort, JsonObject Json);
@@ -17,16 +39,25 @@ public sealed record WorkflowConnection(string Source, string SourcePort, string
 /// <summary>One activity of the tree, with its JSON as it was read.</summary>
 public sealed class WorkflowActivity
 {
-    internal WorkflowActivity(JsonObject json, WorkflowActivity? parent)
+    /// <summary>The id of the node above the root, which Elsa's journal shows as an activity of its own.</summary>
+    public const string WorkflowId = "Workflow1";
+
+    private readonly Lazy<FlowGraph> _graph;
+
+    internal WorkflowActivity(JsonObject json, WorkflowActivity? parent, string slot)
     {
         Json = json;
         Parent = parent;
+        Slot = slot;
         Id = json.Text("id") ?? "";
         Type = json.Text("type") ?? "";
         Name = json.Text("name") ?? Id;
-        NodeId = (parent?.NodeId ?? "Workflow1") + ":" + Id;
-        Children = [.. json.Objects("activities").Select(child => new WorkflowActivity(child, this))];
+        NodeId = (parent?.NodeId ?? WorkflowId) + ":" + Id;
+        Core = CoreActivities.ByType.GetValueOrDefault(Type);
+        Children = [.. ReadChildren()];
         Connections = [.. json.Objects("connections").Select(ReadConnection)];
+        Variables = Core is { IsContainer: true } ? [.. json.Objects("variables").Select(WorkflowVariable.Read)] : [];
+        _graph = new Lazy<FlowGraph>(() => new FlowGraph(this));
     }
 
     public string Id { get; }
@@ -42,15 +73,55 @@ public sealed class WorkflowActivity
 
     public WorkflowActivity? Parent { get; }
 
+    /// <summary>The member of the parent that holds this activity: <c>activities</c>, <c>branches</c>, <c>body</c>, <c>then</c>, <c>cases</c> ...</summary>
+    public string Slot { get; }
+
+    /// <summary>Null for a stage and for a type that is not known.</summary>
+    public CoreActivity? Core { get; }
+
+    /// <summary>Those of the list first, then those of the slots, then those of the cases.</summary>
     public IReadOnlyList<WorkflowActivity> Children { get; }
 
     /// <summary>As written, dangling ones included.</summary>
     public IReadOnlyList<WorkflowConnection> Connections { get; }
 
+    /// <summary>Those that live as long as one execution of this container.</summary>
+    public IReadOnlyList<WorkflowVariable> Variables { get; }
+
     public bool CanStartWorkflow =>
         (Json.Member("customProperties") is JsonObject custom && custom.IsTrue("canStartWorkflow")) || Json.IsTrue("canStartWorkflow");
 
+    internal FlowGraph Graph => _graph.Value;
+
+    public WorkflowActivity? Child(string slot) => Children.FirstOrDefault(c => c.Slot == slot);
+
     public IEnumerable<WorkflowActivity> SelfAndDescendants() => Children.SelectMany(child => child.SelfAndDescendants()).Prepend(this);
+
+    private IEnumerable<WorkflowActivity> ReadChildren()
+    {
+        // An activity that is not known may be a container from elsewhere.
+        var list = Core is null ? "activities" : Core.ChildList;
+        foreach (var child in list is null ? [] : Json.Objects(list))
+        {
+            yield return new WorkflowActivity(child, this, list!);
+        }
+
+        foreach (var slot in (Core?.Slots ?? []).Select(CoreActivity.CamelCase))
+        {
+            if (Json.Member(slot) is JsonObject child)
+            {
+                yield return new WorkflowActivity(child, this, slot);
+            }
+        }
+
+        foreach (var input in (Core?.Inputs ?? []).Where(i => i.Shape is InputShape.Cases))
+        {
+            foreach (var child in Json.Objects(input.Key).Select(c => c.Member("activity")).OfType<JsonObject>())
+            {
+                yield return new WorkflowActivity(child, this, input.Key);
+            }
+        }
+    }
 
     private static WorkflowConnection ReadConnection(JsonObject json)
     {
@@ -83,10 +154,11 @@ public sealed class WorkflowDefinition
             throw new WorkflowFormatException("A workflow definition has a member 'root' that is an activity.", 1, 1);
         }
 
-        Root = new WorkflowActivity(root, null);
+        Root = new WorkflowActivity(root, null, "root");
         DefinitionId = json.Text("definitionId") ?? json.Text("id")
             ?? throw new WorkflowFormatException("A workflow definition has a member 'definitionId'.", 1, 1);
         Name = json.Text("name") ?? DefinitionId;
+        VersionId = json.Text("id") ?? DefinitionId;
         Version = json.Member("version") is JsonValue version && version.TryGetValue<int>(out var number) ? number : 1;
         Inputs =
         [
@@ -99,10 +171,13 @@ public sealed class WorkflowDefinition
             _activities.TryAdd(activity.Id, activity);
         }
 
-        Variables =
+        Variables = [.. json.Objects("variables").Select(WorkflowVariable.Read)];
+        Outputs =
         [
-            .. json.Objects("variables").Concat(_activities.Values.SelectMany(activity => activity.Json.Objects("variables"))).Select(ReadVariable),
+            .. json.Objects("outputs").Where(output => output.Text("name") is not null).Select(output => new WorkflowOutput(
+                output.Text("name")!, output.Text("type") ?? "Object", output.Text("description"))),
         ];
+        ContinuesWithIncidents = (json.Member("options") as JsonObject)?.Text("incidentStrategyType")?.Contains("ContinueWithIncidents", StringComparison.Ordinal) is true;
         Digest = Digest.OfBytes(JsonSerializer.SerializeToUtf8Bytes(Canonical.Of(this, json)));
     }
 
@@ -112,11 +187,20 @@ public sealed class WorkflowDefinition
 
     public int Version { get; }
 
+    /// <summary>Of this version; the definition id where the file gives none.</summary>
+    public string VersionId { get; }
+
     public Digest Digest { get; }
 
     public IReadOnlyList<WorkflowInput> Inputs { get; }
 
+    /// <summary>Those of the workflow itself; containers have their own.</summary>
     public IReadOnlyList<WorkflowVariable> Variables { get; }
+
+    public IReadOnlyList<WorkflowOutput> Outputs { get; }
+
+    /// <summary>Elsa's ContinueWithIncidentsStrategy: after a fault the other branches go on. Otherwise the first fault ends the run.</summary>
+    public bool ContinuesWithIncidents { get; }
 
     public WorkflowActivity Root { get; }
 
@@ -137,32 +221,4 @@ public sealed class WorkflowDefinition
     // Elsa Studio's own model of an input has no default, so it would drop one written beside the input; custom properties it keeps.
     private JsonNode? Default(JsonObject input) =>
         input.Member("defaultValue") ?? ((_json.Member("customProperties") as JsonObject)?.Member("inputDefaults") as JsonObject)?.Member(input.Text("name")!);
-
-    private static WorkflowVariable ReadVariable(JsonObject json)
-    {
-        var name = json.Text("name") ?? "";
-        var type = json.Text("typeName") ?? "Object";
-        return new WorkflowVariable(json.Text("id") ?? name, name, type, Initial(json.Member("value"), type, json.IsTrue("isArray")));
-    }
-
-    // Studio writes initial values as text; text that does not convert leaves the variable without a value.
-    private static JsonNode? Initial(JsonNode? value, string type, bool isArray)
-    {
-        if (value is null || value.GetValueKind() is not JsonValueKind.String)
-        {
-            return value?.DeepClone();
-        }
-
-        var text = value.GetValue<string>();
-        return isArray ? JsonMembers.ParseOrNull(text) as JsonArray : type switch
-        {
-            "Int16" or "Int32" or "Int64" or "Long" =>
-                long.TryParse(text, NumberStyles.Integer, CultureInfo.InvariantCulture, out var whole) ? JsonValue.Create(whole) : null,
-            "Single" or "Double" or "Decimal" =>
-                double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) ? JsonValue.Create(number) : null,
-            "Boolean" => bool.TryParse(text, out var flag) ? JsonValue.Create(flag) : null,
-            "String" => JsonValue.Create(text),
-            _ => JsonMembers.ParseOrNull(text) ?? JsonValue.Create(text),
-        };
-    }
 }

@@ -36,9 +36,6 @@ internal sealed class WorkflowCheck(
         ],
         StringComparer.OrdinalIgnoreCase);
 
-    private static readonly HashSet<string> ExpressionTypes =
-        new(["Literal", "Object", "Json", "Variable", "Input", "JavaScript"], StringComparer.Ordinal);
-
     private readonly Dictionary<string, StageDescriptor> _stages = stages.ToDictionary(s => s.ActivityType, StringComparer.Ordinal);
     private readonly List<WorkflowError> _errors = [];
 
@@ -66,7 +63,8 @@ internal sealed class WorkflowCheck(
             }
             else if (CoreActivities.ByType.TryGetValue(activity.Type, out var core))
             {
-                Known(activity, $"activity '{activity.Id}'", [.. core.Inputs.Select(i => i.Key)], [.. core.Outputs.Select(o => o.Key)]);
+                Known(activity, $"activity '{activity.Id}'", [.. core.Inputs.Select(i => i.Key), .. core.Slots.Select(CoreActivity.CamelCase), .. core.ChildList is { } list ? new[] { list } : []],
+                    [.. core.Outputs.Select(o => o.Key)]);
                 CoreInputs(activity, core);
             }
             else
@@ -108,30 +106,97 @@ internal sealed class WorkflowCheck(
 
     private void CoreInputs(WorkflowActivity activity, CoreActivity core)
     {
-        foreach (var input in core.Inputs.Select(i => i.Key))
+        foreach (var input in core.Inputs)
         {
-            Expression(activity, input, $"activity '{activity.Id}': setting '{input}'", out _);
+            var subject = $"activity '{activity.Id}': setting '{input.Key}'";
+            if (input.Shape is InputShape.Cases)
+            {
+                Cases(activity, input);
+                continue;
+            }
+
+            if (!Expression(activity, input.Key, subject, out var isSet))
+            {
+                continue;
+            }
+
+            if (input.Required && input.Shape is InputShape.Wrapped && !isSet)
+            {
+                Add(activity.Json, input.Key, $"activity '{activity.Id}': required setting '{input.Key}' has no value", input.Description);
+            }
+            else if (Literal(activity, input.Key) is { } literal && Wrong(input, literal) is { } error)
+            {
+                Add(activity.Json, input.Key, $"{subject} {error}",
+                    input.Choices is null ? null : DidYouMean(Spelling.Nearest(literal.AsText() ?? "", input.Choices)));
+            }
         }
 
         switch (activity.Type)
         {
-            case ActivityTypes.FlowJoin when Literal(activity, "mode").AsText() is { } mode && mode is not ("WaitAny" or "WaitAll" or "WaitAllActive"):
-                Add(activity.Json, "mode", $"activity '{activity.Id}': setting 'mode' expects one of WaitAny, WaitAll, WaitAllActive; got '{mode}'",
-                    DidYouMean(Spelling.Nearest(mode, ["WaitAny", "WaitAll", "WaitAllActive"])));
-                break;
-            case ActivityTypes.FlowDecision when Literal(activity, "condition").AsText() is { } condition && !bool.TryParse(condition, out _):
-                Add(activity.Json, "condition", $"activity '{activity.Id}': setting 'condition' expects true or false, got '{condition}'", null);
-                break;
             case ActivityTypes.SetVariable:
                 var id = (activity.Json.Member("variable") as JsonObject)?.Text("id");
-                if (!definition.Variables.Any(v => v.Id == id))
+                if (!InScope(activity).Any(v => v.Id == id))
                 {
                     Add(activity.Json, "variable", $"activity '{activity.Id}': there is no variable with id '{id}'",
-                        DidYouMean(Spelling.Nearest(id ?? "", definition.Variables.Select(v => v.Id))));
+                        DidYouMean(Spelling.Nearest(id ?? "", InScope(activity).Select(v => v.Id))));
                 }
 
                 break;
         }
+    }
+
+    private static string? Wrong(ActivityInput input, JsonNode literal) =>
+        input.Choices is { } choices
+            ? literal.AsText() is { } text && choices.Contains(text, StringComparer.Ordinal) ? null : $"expects one of {string.Join(", ", choices)}; got '{literal.AsText()}'"
+        : input.Name == "CronExpression" ? CronText.Check(literal.AsText())
+        : TypedValue.Convert(literal, input.Type).Error;
+
+    private void Cases(WorkflowActivity activity, ActivityInput input)
+    {
+        var labels = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var json in activity.Json.Objects(input.Key))
+        {
+            var label = json.Text("label") ?? "";
+            if (!labels.Add(label))
+            {
+                Add(json, "label", $"activity '{activity.Id}': two cases have the label '{label}'", "give each case its own label");
+            }
+
+            if (json.Member("condition") is JsonObject condition)
+            {
+                Expression(activity, condition, $"activity '{activity.Id}': case '{label}'");
+            }
+        }
+    }
+
+    /// <summary>The variables of the containers around an activity and of the workflow.</summary>
+    private IEnumerable<WorkflowVariable> InScope(WorkflowActivity activity)
+    {
+        for (var at = activity; at is not null; at = at.Parent)
+        {
+            foreach (var variable in at.Variables)
+            {
+                yield return variable;
+            }
+        }
+
+        foreach (var variable in definition.Variables)
+        {
+            yield return variable;
+        }
+    }
+
+    private static bool IsInLoop(WorkflowActivity activity)
+    {
+        for (var at = activity.Parent; at is not null; at = at.Parent)
+        {
+            if (at.Type is ActivityTypes.For or ActivityTypes.ForEach or ActivityTypes.ParallelForEach)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private void Stage(WorkflowActivity activity, StageDescriptor stage)
@@ -247,21 +312,28 @@ internal sealed class WorkflowCheck(
             return true;
         }
 
+        isSet = wrapped.Member("typeName") is not null && expression.Member("value") is not null
+            && expression.Any(m => string.Equals(m.Key, "type", StringComparison.OrdinalIgnoreCase));
+        return Expression(activity, expression, subject);
+    }
+
+    private bool Expression(WorkflowActivity activity, JsonObject expression, string subject)
+    {
         var type = expression.Text("type") ?? "Literal";
         var value = expression.Member("value");
-        isSet = wrapped.Member("typeName") is not null && value is not null && expression.Any(m => string.Equals(m.Key, "type", StringComparison.OrdinalIgnoreCase));
-        if (!ExpressionTypes.Contains(type))
+        if (!Expressions.Types.Contains(type))
         {
-            Add(expression, "type", $"{subject}: expressions of type '{type}' are not supported", DidYouMean(Spelling.Nearest(type, ExpressionTypes)) ?? "use JavaScript");
+            Add(expression, "type", $"{subject}: expressions of type '{type}' are not supported", DidYouMean(Spelling.Nearest(type, Expressions.Types)) ?? "use JavaScript");
             return false;
         }
 
         var reference = value as JsonObject ?? JsonMembers.ParseOrNull(value.AsText()) as JsonObject;
         switch (type)
         {
-            case "Variable" when !definition.Variables.Any(v => v.Id == reference?.Text("id")):
+            case "Variable" when !InScope(activity).Any(v => v.Id == reference?.Text("id") || (reference?.Text("name") is { } byName && v.Name == byName))
+                && !(IsInLoop(activity) && (reference?.Text("id") ?? reference?.Text("name")) is "CurrentValue" or "CurrentIndex"):
                 Add(expression, "value", $"{subject}: there is no variable with id '{reference?.Text("id")}'",
-                    DidYouMean(Spelling.Nearest(reference?.Text("id") ?? "", definition.Variables.Select(v => v.Id))));
+                    DidYouMean(Spelling.Nearest(reference?.Text("id") ?? "", InScope(activity).Select(v => v.Id))));
                 return false;
             case "Input":
                 var name = reference?.Text("name") ?? value.AsText() ?? "";
@@ -334,19 +406,37 @@ internal sealed class WorkflowCheck(
     }
 
     // Null where only a run knows the outcomes, or where the type is unknown and reported as such.
-    private IReadOnlyList<string>? Outcomes(WorkflowActivity activity) => activity.Type switch
+    private IReadOnlyList<string>? Outcomes(WorkflowActivity activity)
     {
-        ActivityTypes.FlowDecision => ["True", "False"],
-        ActivityTypes.Finish => [],
-        ActivityTypes.FlowSwitch => [.. activity.Json.Objects("cases").Select(c => c.Text("label") ?? ""), "Default"],
-        ActivityTypes.FlowFork => Literal(activity, "branches") switch
+        if (_stages.TryGetValue(activity.Type, out var stage))
         {
-            JsonArray array => [.. array.Select(b => b.AsText() ?? ""), "Done"],
-            null when activity.Json.Member("branches") is null => ["Done"],
-            _ => null,
-        },
-        _ => _stages.TryGetValue(activity.Type, out var stage) ? stage.Outcomes
-            : !CoreActivities.ByType.TryGetValue(activity.Type, out var core) ? null
-            : core.Outcomes.Count > 0 ? core.Outcomes : ["Done"],
-    };
+            return stage.Outcomes;
+        }
+
+        if (activity.Core is not { } core)
+        {
+            return null;
+        }
+
+        if (core.IsTerminal)
+        {
+            return [];
+        }
+
+        // A composite ends with whatever outcomes a Complete inside it gives.
+        if (activity.SelfAndDescendants().Skip(1).Any(a => a.Type == ActivityTypes.Complete))
+        {
+            return null;
+        }
+
+        if (core.OutcomesFrom is not { } from)
+        {
+            return core.Outcomes.Count > 0 ? core.Outcomes : ["Done"];
+        }
+
+        return core.Input(from) is { Shape: InputShape.Cases } ? [.. activity.Json.Objects(from).Select(c => c.Text("label") ?? ""), .. core.Outcomes]
+            : Literal(activity, from) is JsonArray named ? [.. named.Select(n => n.AsText() ?? ""), .. core.Outcomes, "Done"]
+            : activity.Json.Member(from) is null ? [.. core.Outcomes, "Done"]
+            : null;
+    }
 }

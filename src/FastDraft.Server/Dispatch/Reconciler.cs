@@ -18,7 +18,7 @@ namespace FastDraft.Server.Dispatch;
 /// queued ones. It keeps nothing that matters in memory, so a host that dies loses nothing.
 /// </summary>
 internal sealed class Reconciler(
-    PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, KeyBuilder keys, LeaseOwner owner, Action<Guid> enqueue) : IDisposable
+    PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, WaitRunner waits, KeyBuilder keys, LeaseOwner owner, Action<Guid> enqueue) : IDisposable
 {
     private readonly SemaphoreSlim signal = new(0);
     private readonly ConcurrentDictionary<Guid, byte> enqueued = new();
@@ -58,8 +58,9 @@ internal sealed class Reconciler(
         {
             try
             {
+                var quiet = await waits.AnswerDueAsync(IsMine, stop);
                 await ReconcileOnceAsync(stop);
-                await signal.WaitAsync(TimeSpan.FromSeconds(2), stop);
+                await signal.WaitAsync(quiet, stop);
             }
             catch (OperationCanceledException) when (stop.IsCancellationRequested)
             {
@@ -121,7 +122,9 @@ internal sealed class Reconciler(
         }
     }
 
-    private bool IsMine(StageRunRow row) => options.TakesUpUnfinishedRuns || takenUp.ContainsKey(row.RunId);
+    private bool IsMine(StageRunRow row) => IsMine(row.RunId);
+
+    private bool IsMine(Guid runId) => options.TakesUpUnfinishedRuns || takenUp.ContainsKey(runId);
 
     /// <summary>One bad row must not keep the others waiting.</summary>
     private static async Task EachAsync(Func<Task> act)

@@ -28,7 +28,7 @@ public sealed class Scheduler : IDisposable
     public Scheduler(PipelineStore store, PipelineOptions options, DefinitionStore definitions)
     {
         (this.store, this.options, this.definitions) = (store, options, definitions);
-        engine = new RunEngine(options, store);
+        engine = new RunEngine(options, store, definitions);
     }
 
     private DateTimeOffset Now => options.Clock.GetUtcNow();
@@ -225,7 +225,7 @@ public sealed class Scheduler : IDisposable
             inputs[ScheduleStore.NominalTimeInput] = nominal.ToString("yyyy-MM-ddTHH:mm:ssK", CultureInfo.InvariantCulture);
         }
 
-        await engine.AddAsync(db, id, definition, inputs, bypassCache: false, ct);
+        await engine.AddAsync(db, id, definition, inputs, bypassCache: false, ct, triggerActivityId: row.ActivityId);
         return id;
     }
 }

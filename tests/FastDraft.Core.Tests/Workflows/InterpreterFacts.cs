@@ -191,7 +191,7 @@ public sealed class InterpreterFacts
     }
 
     private static List<string> InFlight(WorkflowState state) =>
-        [.. state.Activities.Where(a => a.Status is ActivityStatus.Running && !state.Containers.ContainsKey(a.Id)).Select(a => a.Id)];
+        [.. state.Activities.Where(a => a.Awaits is not Awaited.Nothing).Select(a => a.Id)];
 
     private static IEnumerable<string> Describe(Transition step) => step.Effects.Select(e => e is StartStage s
         ? s.ActivityInstanceId + s.Settings.ToJsonString() + string.Join(",", s.Inputs.Select(i => i.Key + i.Value))

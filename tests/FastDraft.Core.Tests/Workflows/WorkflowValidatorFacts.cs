@@ -87,7 +87,7 @@ public sealed class WorkflowValidatorFacts
     {
         var text = Flowchart(
             [
-                Activity("a", "Elsa.WriteLine", ("text", "Liquid", "x")),
+                Activity("a", "Elsa.WriteLine", ("text", "Liqud", "x")),
                 Activity("a", "Elsa.WriteLine", ("txt", "Literal", "x")),
                 Activity("s", "Elsa.WriteLine", ("text", "Input", "Wo")),
             ],
@@ -97,7 +97,7 @@ public sealed class WorkflowValidatorFacts
 
         Assert.Equal(
             [
-                "activity 'a': setting 'text': expressions of type 'Liquid' are not supported",
+                "activity 'a': setting 'text': expressions of type 'Liqud' are not supported",
                 "Two activities have the id 'a'.",
                 "activity 'a': unknown setting 'txt'",
                 "activity 's': setting 'text': the workflow has no input 'Wo'",
