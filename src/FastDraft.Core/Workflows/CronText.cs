@@ -20,7 +20,10 @@ public static class CronText
         try
         {
             cron = CronExpression.Parse(text ?? "", numFields == 6 ? CronFormat.IncludeSeconds : CronFormat.Standard);
-            return true;
+
+            // Cron names no year, so what has not come in the decades after any date never does.
+            error = cron.GetNextOccurrence(DateTime.UnixEpoch) is null ? $"'{text}' never occurs" : null;
+            return error is null;
         }
         catch (CronFormatException e)
         {

@@ -89,7 +89,7 @@ internal sealed partial class InterpreterStep
                 Complete(instance, "Done");
                 break;
             case ActivityTypes.SetOutput:
-                _state.Outputs[Text(instance, "outputName") ?? ""] = instance.Inputs.GetValueOrDefault("outputValue")?.DeepClone();
+                _state.Outputs[Required(instance, "outputName")] = instance.Inputs.GetValueOrDefault("outputValue")?.DeepClone();
                 Complete(instance, "Done");
                 break;
             case ActivityTypes.SetName:
@@ -138,7 +138,7 @@ internal sealed partial class InterpreterStep
                 break;
             case ActivityTypes.ExecuteWorkflow or ActivityTypes.DispatchWorkflow:
                 var child = new StartChild(
-                    instance.Id, ChildId(instance), Required(instance, "workflowDefinitionId"), instance.Inputs.GetValueOrDefault("input")?.DeepClone().AsObject() ?? [],
+                    instance.Id, ChildId(instance), Required(instance, "workflowDefinitionId"), instance.Inputs.GetValueOrDefault("input")?.DeepClone() as JsonObject ?? [],
                     Text(instance, "correlationId"), IsTrue(instance, "waitForCompletion"));
                 if (child.Wait)
                 {
@@ -278,9 +278,14 @@ internal sealed partial class InterpreterStep
             return;
         }
 
-        Schedule(body, instance, variables: new() { ["CurrentValue"] = current });
+        if (step == 0)
+        {
+            throw new ActivityFaultException("Input 'Step' is 0: the loop would not end.");
+        }
+
         instance.Current = current;
         Output(instance, "currentValue", current);
+        Schedule(body, instance, variables: new() { ["CurrentValue"] = current });
     }
 
     private void NextForEach(WorkflowActivity activity, ActivityInstance instance)
@@ -475,7 +480,7 @@ internal sealed partial class InterpreterStep
 
     private void Output(ActivityInstance instance, string key, JsonNode? value)
     {
-        instance.Outputs[key] = value?.DeepClone();
+        instance.Outputs[key] = Counted(value)?.DeepClone();
         if ((ActivityOf(instance).Json.Member(key) as JsonObject)?.Member("memoryReference") is JsonObject reference && reference.Text("id") is { } id
             && !new VariableScope(_definition, _state, instance).TrySetById(id, value) && _definition.Outputs.Any(o => o.Name == id))
         {
@@ -490,7 +495,10 @@ internal sealed partial class InterpreterStep
             var context = new ScriptContext(new VariableScope(_definition, _state, instance), instance);
             var (value, error) = TypedValue.Convert(
                 _expressions.TryEvaluate(activity, input.Key, context, out var given) ? given : input.Default, input.Type);
-            return error is null ? value : throw new ExpressionException(error);
+            error ??= input.Choices is { } choices && value.AsText() is { } text && !choices.Contains(text, StringComparer.Ordinal)
+                ? $"expects one of {string.Join(", ", choices)}, got '{text}'"
+                : null;
+            return error is null ? Counted(value) : throw new ExpressionException(error);
         }
         catch (ExpressionException e)
         {

@@ -51,7 +51,7 @@ internal sealed partial class InterpreterStep
     {
         try
         {
-            return _expressions.TryEvaluate(activity, name, new ScriptContext(new VariableScope(_definition, _state, instance), instance), out var value) ? value : null;
+            return _expressions.TryEvaluate(activity, name, new ScriptContext(new VariableScope(_definition, _state, instance), instance), out var value) ? Counted(value) : null;
         }
         catch (ExpressionException e)
         {

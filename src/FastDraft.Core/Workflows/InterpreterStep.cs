@@ -16,6 +16,9 @@ internal sealed partial class InterpreterStep
     // A loop without a wait in it would otherwise never return to the runtime.
     private const int MaxActivities = 10_000;
 
+    // Each value is kept in the state and in the journal, and a loop multiplies it.
+    private const int MaxCharacters = 16 << 20;
+
     private readonly WorkflowDefinition _definition;
     private readonly Dictionary<string, StageDescriptor> _stages;
     private readonly WorkflowState _state;
@@ -24,6 +27,7 @@ internal sealed partial class InterpreterStep
     private readonly Dictionary<string, ActivityInstance> _instances;
     private readonly List<WorkflowEffect> _effects = [];
     private int _numStarted;
+    private int _numCharacters;
 
     // Set by Finish: nothing is scheduled, and no completion is handed on, from there.
     private bool _isFinished;
@@ -165,16 +169,25 @@ internal sealed partial class InterpreterStep
     }
 
     // Whatever goes wrong while an activity runs, or while what it completes goes on, is its incident: that is how Elsa attributes it.
+    // An exception that nobody foresaw would come back with every replay of the event, and the run could neither go on nor end.
     private void Guarded(ActivityInstance instance, Action go)
     {
         try
         {
             go();
         }
-        catch (ActivityFaultException e)
+        catch (Exception e)
         {
-            Fault(instance, e.Message);
+            Fault(instance, e is ActivityFaultException or ExpressionException ? e.Message : $"{e.GetType().Name}: {e.Message}");
         }
+    }
+
+    /// <summary>The value itself; counted, because the state and the journal hold it from here on.</summary>
+    private JsonNode? Counted(JsonNode? value)
+    {
+        _numCharacters += value.Size();
+        return _numCharacters <= MaxCharacters ? value
+            : throw new ActivityFaultException($"The values between two waits have more than {MaxCharacters} characters.");
     }
 
     private void Fault(ActivityInstance instance, string message)
@@ -334,7 +347,7 @@ internal sealed partial class InterpreterStep
         {
             End(WorkflowStatus.Faulted);
         }
-        else if (_isFinished || _state.Activities.Count == 0)
+        else if (_isFinished || !_state.Activities.Exists(a => a.ParentId is null))
         {
             End(WorkflowStatus.Finished);
         }
@@ -342,6 +355,12 @@ internal sealed partial class InterpreterStep
         {
             // Only faulted activities, and containers that wait for them, are left.
             End(WorkflowStatus.Faulted);
+        }
+
+        // The run may have been given a correlation id after an activity of it began to wait.
+        for (var i = 0; i < _effects.Count; i++)
+        {
+            _effects[i] = _effects[i] is WaitForEvent wait ? wait with { CorrelationId = _state.CorrelationId } : _effects[i];
         }
     }
 

@@ -47,6 +47,17 @@ internal static class JsonMembers
         _ => node.ToJsonString(),
     };
 
+    /// <summary>About how many characters the value has as JSON.</summary>
+    /// <exception cref="ExpressionException">It is nested deeper than <see cref="JsonPlaces.MaxDepth"/>, and no reader would take it back.</exception>
+    public static int Size(this JsonNode? node, int depth = 0) => node switch
+    {
+        _ when depth > JsonPlaces.MaxDepth => throw new ExpressionException($"a value is nested more than {JsonPlaces.MaxDepth} levels deep"),
+        JsonObject json => json.Sum(member => member.Key.Length + 4 + member.Value.Size(depth + 1)),
+        JsonArray array => array.Sum(item => 1 + item.Size(depth + 1)),
+        JsonValue value when value.TryGetValue<string>(out var text) => text.Length,
+        _ => 8,
+    };
+
     /// <summary>Null where the text is not JSON.</summary>
     public static JsonNode? ParseOrNull(string? text)
     {

@@ -14,6 +14,8 @@ internal sealed class VariableScope(WorkflowDefinition definition, WorkflowState
         return HolderOfId(id)?.TryGetValue(id, out value) is true;
     }
 
+    /// <returns>Whether there is such a variable.</returns>
+    /// <exception cref="ExpressionException">The variable's type cannot hold the value.</exception>
     public bool TrySetById(string id, JsonNode? value)
     {
         if (HolderOfId(id) is not { } holder)
@@ -21,7 +23,16 @@ internal sealed class VariableScope(WorkflowDefinition definition, WorkflowState
             return false;
         }
 
-        holder[id] = (Declared().FirstOrDefault(v => v.Id == id)?.Hold(value) ?? value)?.DeepClone();
+        if (Declared().FirstOrDefault(v => v.Id == id) is { } variable)
+        {
+            (value, var error) = variable.Hold(value);
+            holder[id] = error is null ? value : throw new ExpressionException($"variable '{variable.Name}' {error}");
+        }
+        else
+        {
+            holder[id] = value?.DeepClone();
+        }
+
         return true;
     }
 

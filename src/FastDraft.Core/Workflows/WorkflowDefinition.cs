@@ -17,17 +17,12 @@ public sealed record WorkflowVariable(string Id, string Name, string Type, bool 
         var isArray = json.IsTrue("isArray");
 
         // Studio writes initial values as text; text that does not convert leaves the variable without a value.
-        var value = json.Member("value");
-        var (initial, error) = TypedValue.Convert(value, isArray ? $"List<{type}>" : type);
-        return new WorkflowVariable(json.Text("id") ?? name, name, type, isArray, error is null ? initial : null);
+        var variable = new WorkflowVariable(json.Text("id") ?? name, name, type, isArray, null);
+        return variable with { Value = variable.Hold(json.Member("value")).Value };
     }
 
-    /// <summary>The value as this variable's type holds it; one that does not convert is kept as it is.</summary>
-    internal JsonNode? Hold(JsonNode? value)
-    {
-        var (converted, error) = TypedValue.Convert(value, IsArray ? $"List<{Type}>" : Type);
-        return error is null ? converted : value;
-    }
+    /// <summary>The value as this variable's type holds it, or null and what the type expects.</summary>
+    internal (JsonNode? Value, string? Error) Hold(JsonNode? value) => TypedValue.Convert(value, IsArray ? $"List<{Type}>" : Type);
 }
 
 /// <summary>A value that a run leaves behind.</summary>

@@ -81,7 +81,10 @@ public sealed record DueByCron(string Expression) : TimerDue;
 /// <summary>Answer with <see cref="TimerFired"/> once.</summary>
 public sealed record StartTimer(string ActivityInstanceId, TimerDue Due) : WorkflowEffect;
 
-/// <summary>Answer with <see cref="EventReceived"/> to the first event of that name. A correlation id, where given, must equal the event's.</summary>
+/// <summary>
+/// Answer with <see cref="EventReceived"/> to the first event that reaches it, by <see cref="EventDelivery"/>.
+/// <paramref name="CorrelationId"/> is the one that the run has when the wait is opened.
+/// </summary>
 public sealed record WaitForEvent(string ActivityInstanceId, string EventName, string? CorrelationId) : WorkflowEffect;
 
 /// <summary>Ask a person; answer with <see cref="GateDecided"/>.</summary>
@@ -94,7 +97,12 @@ public sealed record OpenGate(string ActivityInstanceId, string ActivityId, stri
 public sealed record StartChild(
     string ActivityInstanceId, Guid ChildId, string DefinitionId, JsonObject Inputs, string? CorrelationId, bool Wait) : WorkflowEffect;
 
-/// <summary>Deliver to every wait of that name which is open when the transaction commits; to this run's alone where <paramref name="IsLocal"/>.</summary>
+/// <summary>
+/// Deliver to every open wait that <see cref="EventDelivery.Reaches"/>, and start a run of every published workflow that
+/// <see cref="EventDelivery.Starts"/>, with the event's payload and correlation id. Waits that the same transition opens are open.
+/// </summary>
+/// <param name="CorrelationId">Only runs that have this correlation id are meant; null means any run.</param>
+/// <param name="IsLocal">Only the run that publishes is meant.</param>
 public sealed record PublishEvent(string EventName, JsonNode? Payload, string? CorrelationId, bool IsLocal) : WorkflowEffect;
 
 /// <summary>The timer, event, gate or child of that instance is no longer waited for; a child that runs is cancelled.</summary>
@@ -121,3 +129,20 @@ public sealed record JournalEntry(
 
 /// <summary>Always the last effect of a workflow. Every later event is absorbed.</summary>
 public sealed record FinishWorkflow(WorkflowStatus Status, string? Incident) : WorkflowEffect;
+
+/// <summary>
+/// Whom an event is for, as Elsa has it: names are compared letter by letter; an event with a correlation id is for the runs that have it,
+/// and not for those that have none; one without is for every run, whatever its correlation id; a local one is for the run that
+/// published it, and starts none.
+/// </summary>
+public static class EventDelivery
+{
+    public static bool Reaches(PublishEvent published, string eventName, string? correlationId, bool isPublishersOwn) =>
+        string.Equals(published.EventName, eventName, StringComparison.Ordinal)
+        && (published.CorrelationId is null || string.Equals(published.CorrelationId, correlationId, StringComparison.Ordinal))
+        && (!published.IsLocal || isPublishersOwn);
+
+    /// <summary>Whether a trigger that listens to <paramref name="eventName"/> starts a run.</summary>
+    public static bool Starts(PublishEvent published, string eventName) =>
+        !published.IsLocal && string.Equals(published.EventName, eventName, StringComparison.Ordinal);
+}
