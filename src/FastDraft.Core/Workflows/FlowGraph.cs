@@ -9,6 +9,7 @@ internal sealed class FlowGraph
 {
     private readonly IReadOnlyList<WorkflowConnection> _connections;
     private readonly Dictionary<string, List<int>> _outbound = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, List<int>> _inbound = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<int>> _forwardOut = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<int>> _forwardIn = new(StringComparer.Ordinal);
     private readonly HashSet<int> _forward = [];
@@ -24,6 +25,7 @@ internal sealed class FlowGraph
             if (ids.Contains(c.Source) && ids.Contains(c.Target) && seen.Add((c.Source, c.SourcePort, c.Target)))
             {
                 Add(_outbound, c.Source, index);
+                Add(_inbound, c.Target, index);
             }
         }
 
@@ -48,14 +50,20 @@ internal sealed class FlowGraph
 
     public IReadOnlyList<int> ForwardInbound(string id) => Of(_forwardIn, id);
 
-    /// <summary>The activities that a forward connection leads from or to.</summary>
-    public IEnumerable<string> Predecessors(string id) => Of(_forwardIn, id).Select(index => _connections[index].Source).Distinct();
+    /// <summary>The activities that any connection, a backward one too, leads from.</summary>
+    public IEnumerable<string> Sources(string id) => Of(_inbound, id).Select(index => _connections[index].Source).Distinct();
 
-    public IEnumerable<string> Successors(string id) => Of(_forwardOut, id).Select(index => _connections[index].Target).Distinct();
+    /// <summary>No forward connection leads on.</summary>
+    public bool IsLast(string id) => !_forwardOut.ContainsKey(id);
 
     public bool IsForward(int index) => _forward.Contains(index);
 
-    public bool IsReachable(string id) => Start is not null && (id == Start.Id || _forwardIn.ContainsKey(id));
+    /// <summary>Connections that close a loop which may not be closed there: following one faults.</summary>
+    public IEnumerable<WorkflowConnection> InvalidLoops() =>
+        from id in _forwardIn.Keys.Append(Start?.Id ?? "")
+        from outbound in Outbound(id)
+        where !IsForward(outbound.Index) && !IsValidLoop(outbound.Connection)
+        select outbound.Connection;
 
     /// <summary>A loop is entered only where it is left: every forward path from the start to the source passes the target.</summary>
     public bool IsValidLoop(WorkflowConnection backward) =>
@@ -63,16 +71,33 @@ internal sealed class FlowGraph
 
     public bool IsAncestor(string ancestor, string id) => ancestor != id && Reaches(ancestor, id, null);
 
+    /// <summary>
+    /// Whether one walk from the start runs at most one of the two: every way to either passes one activity that goes on by a single
+    /// port, and no port of it leads to both.
+    /// </summary>
+    public bool AreExclusive(string a, string b, Func<string, bool> goesOnByOnePort)
+    {
+        return Start is not null && _forwardOut.Keys.Where(goesOnByOnePort).Any(fork => Dominates(fork, a) && Dominates(fork, b) && !Ports(fork, a).Overlaps(Ports(fork, b)));
+
+        bool Dominates(string id, string target) => id != target && (id == Start.Id || !Reaches(Start.Id, target, id));
+
+        HashSet<string> Ports(string from, string to) =>
+            [.. Of(_forwardOut, from).Where(index => Reaches(_connections[index].Target, to, null)).Select(index => _connections[index].SourcePort)];
+    }
+
     private void WalkForward(string start)
     {
         var queue = new Queue<string>([start]);
         var seen = new HashSet<string>(StringComparer.Ordinal) { start };
+        var walked = new HashSet<string>(StringComparer.Ordinal);
         while (queue.TryDequeue(out var id))
         {
+            walked.Add(id);
             foreach (var index in Of(_outbound, id))
             {
+                // What has not been walked leads nowhere yet, so the search is for few connections only.
                 var target = _connections[index].Target;
-                if (target == id || Reaches(target, id, null))
+                if (target == id || (walked.Contains(target) && Reaches(target, id, null)))
                 {
                     continue;
                 }

@@ -154,9 +154,11 @@ internal sealed partial class InterpreterStep
             case ActivityTypes.Gate:
                 Await(instance, Awaited.Gate, new OpenGate(instance.Id, activity.Id, Required(instance, "title"), Text(instance, "instructions")));
                 break;
-            default:
+            case ActivityTypes.Start or ActivityTypes.End:
                 Complete(instance, "Done");
                 break;
+            default:
+                throw new NotSupportedException($"Activities of type '{activity.Type}' are declared, and not run.");
         }
     }
 

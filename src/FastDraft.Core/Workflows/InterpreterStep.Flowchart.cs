@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace FastDraft.Core.Workflows;
 
 /// <summary>Flowcharts in Elsa's counter mode: which connections are followed, which joins wait, which paths are dead.</summary>
@@ -10,7 +12,7 @@ internal sealed partial class InterpreterStep
     {
         if (!_graphs.TryGetValue(flowchart.Id, out var graph))
         {
-            var trigger = _state.TriggerActivityId is null ? null : flowchart.Children.FirstOrDefault(a => a.Id == _state.TriggerActivityId);
+            var trigger = _state.TriggerActivityId is null ? null : flowchart.ChildById(_state.TriggerActivityId);
             graph = _graphs[flowchart.Id] = trigger is null ? flowchart.Graph : new FlowGraph(flowchart, trigger);
         }
 
@@ -55,6 +57,8 @@ internal sealed partial class InterpreterStep
     /// <returns>Whether anything was scheduled.</returns>
     private bool Propagate(WorkflowActivity flowchart, ActivityInstance scope, string activityId, string[] outcomes, bool enteredBackward)
     {
+        // A dead path is passed over in one go, however long it is.
+        RuntimeHelpers.EnsureSufficientExecutionStack();
         var graph = GraphOf(flowchart);
         var counters = scope.Flow!;
         if (!enteredBackward)
@@ -68,7 +72,7 @@ internal sealed partial class InterpreterStep
             var followed = outcomes.Contains(connection.SourcePort, StringComparer.Ordinal);
             counters.Connections[index] = counters.Connections.GetValueOrDefault(index) + 1;
             counters.Followed[index] = followed;
-            var target = flowchart.Children.First(a => a.Id == connection.Target);
+            var target = flowchart.ChildById(connection.Target)!;
             if (graph.IsForward(index))
             {
                 hasScheduled |= Visit(flowchart, scope, graph, index, target);

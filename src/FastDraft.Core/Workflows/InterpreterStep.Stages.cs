@@ -86,14 +86,20 @@ internal sealed partial class InterpreterStep
 
         // A branch that was not taken produced nothing, so only completed stages count.
         var nearest = PortBinding.Nearest(
-            PortBinding.Upstream(activity, port.Kind, _stages).Where(c => ResultOf(instance, c.ActivityId) is not null), port.Name);
-        return nearest.Count switch
+            PortBinding.Upstream(activity, port.Kind, _stages).Where(c => ResultOf(instance, c.Activity.Id) is not null), port.Name);
+        if (nearest.Count == 0)
         {
-            1 => new PortSource(ResultOf(instance, nearest[0].ActivityId)!.InstanceId, nearest[0].ActivityId, nearest[0].Port),
-            0 => throw new ActivityFaultException($"stage '{activity.Id}': no stage before it made a {port.Kind} for input '{port.Name}'"),
-            _ => throw new ActivityFaultException(
-                $"stage '{activity.Id}': input '{port.Name}' could be {string.Join(" or ", nearest.Select(c => $"'{c.ActivityId}.{c.Port}'"))}"),
-        };
+            throw new ActivityFaultException($"stage '{activity.Id}': no stage before it made a {port.Kind} for input '{port.Name}'");
+        }
+
+        if (PortBinding.IsAmbiguous(nearest, _stages))
+        {
+            throw new ActivityFaultException(
+                $"stage '{activity.Id}': input '{port.Name}' could be {string.Join(" or ", nearest.Select(c => $"'{c.Activity.Id}.{c.Port}'"))}");
+        }
+
+        var (result, last) = nearest.Select(c => (Result: ResultOf(instance, c.Activity.Id)!, c)).MaxBy(c => c.Result.Sequence);
+        return new PortSource(result.InstanceId, last.Activity.Id, last.Port);
     }
 
     // The own branch's result first: side by side, the same activity may have completed elsewhere.

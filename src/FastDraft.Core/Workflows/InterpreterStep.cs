@@ -327,7 +327,7 @@ internal sealed partial class InterpreterStep
             results[id] = inner;
         }
 
-        results[instance.ActivityId] = new ActivityResult(instance.Id, instance.Outputs);
+        results[instance.ActivityId] = new ActivityResult(instance.Id, instance.Outputs, _state.Sequence);
     }
 
     private void Forget(ActivityInstance instance)

@@ -24,7 +24,6 @@ internal sealed partial class JavaScriptExpressions(WorkflowDefinition definitio
     private const int MaxSourceLength = 64 << 10;
     private const int MaxTemplateParts = 64;
     private const int MaxResultLength = 4 << 20;
-    private const int MaxResultDepth = 48;
 
     private static readonly Prepared<Script> Prelude = Engine.PrepareScript("""
         (() => {
@@ -226,9 +225,9 @@ internal sealed partial class JavaScriptExpressions(WorkflowDefinition definitio
         private static JsonNode? FromScript(JsValue value, int depth, ref int budget)
         {
             RuntimeHelpers.EnsureSufficientExecutionStack();
-            if (depth > MaxResultDepth)
+            if (depth > JsonMembers.MaxValueDepth)
             {
-                throw new ExpressionException($"a value is nested more than {MaxResultDepth} levels deep");
+                throw new ExpressionException($"a value is nested more than {JsonMembers.MaxValueDepth} levels deep");
             }
 
             Spend(ref budget, 8);

@@ -47,11 +47,14 @@ internal static class JsonMembers
         _ => node.ToJsonString(),
     };
 
+    /// <summary>A value's own levels; with those of the state and the journal around it, JSON readers still take it back.</summary>
+    public const int MaxValueDepth = 48;
+
     /// <summary>About how many characters the value has as JSON.</summary>
-    /// <exception cref="ExpressionException">It is nested deeper than <see cref="JsonPlaces.MaxDepth"/>, and no reader would take it back.</exception>
+    /// <exception cref="ExpressionException">It is nested more than <see cref="MaxValueDepth"/> levels deep.</exception>
     public static int Size(this JsonNode? node, int depth = 0) => node switch
     {
-        _ when depth > JsonPlaces.MaxDepth => throw new ExpressionException($"a value is nested more than {JsonPlaces.MaxDepth} levels deep"),
+        _ when depth > MaxValueDepth => throw new ExpressionException($"a value is nested more than {MaxValueDepth} levels deep"),
         JsonObject json => json.Sum(member => member.Key.Length + 4 + member.Value.Size(depth + 1)),
         JsonArray array => array.Sum(item => 1 + item.Size(depth + 1)),
         JsonValue value when value.TryGetValue<string>(out var text) => text.Length,

@@ -38,18 +38,25 @@ public sealed class WorkflowActivity
     public const string WorkflowId = "Workflow1";
 
     private readonly Lazy<FlowGraph> _graph;
+    private readonly Dictionary<string, WorkflowActivity> _childrenById = new(StringComparer.Ordinal);
 
-    internal WorkflowActivity(JsonObject json, WorkflowActivity? parent, string slot)
+    internal WorkflowActivity(JsonObject json, WorkflowActivity? parent, string slot, int position = 0)
     {
         Json = json;
         Parent = parent;
         Slot = slot;
+        Position = position;
         Id = json.Text("id") ?? "";
         Type = json.Text("type") ?? "";
         Name = json.Text("name") ?? Id;
         NodeId = (parent?.NodeId ?? WorkflowId) + ":" + Id;
         Core = CoreActivities.ByType.GetValueOrDefault(Type);
-        Children = [.. ReadChildren()];
+        Children = [.. ReadChildren().Select((child, index) => new WorkflowActivity(child.Json, this, child.Slot, index))];
+        foreach (var child in Children)
+        {
+            _childrenById.TryAdd(child.Id, child);
+        }
+
         Connections = [.. json.Objects("connections").Select(ReadConnection)];
         Variables = Core is { IsContainer: true } ? [.. json.Objects("variables").Select(WorkflowVariable.Read)] : [];
         _graph = new Lazy<FlowGraph>(() => new FlowGraph(this));
@@ -71,6 +78,9 @@ public sealed class WorkflowActivity
     /// <summary>The member of the parent that holds this activity: <c>activities</c>, <c>branches</c>, <c>body</c>, <c>then</c>, <c>cases</c> ...</summary>
     public string Slot { get; }
 
+    /// <summary>The index among the parent's children.</summary>
+    public int Position { get; }
+
     /// <summary>Null for a stage and for a type that is not known.</summary>
     public CoreActivity? Core { get; }
 
@@ -90,22 +100,24 @@ public sealed class WorkflowActivity
 
     public WorkflowActivity? Child(string slot) => Children.FirstOrDefault(c => c.Slot == slot);
 
+    internal WorkflowActivity? ChildById(string id) => _childrenById.GetValueOrDefault(id);
+
     public IEnumerable<WorkflowActivity> SelfAndDescendants() => Children.SelectMany(child => child.SelfAndDescendants()).Prepend(this);
 
-    private IEnumerable<WorkflowActivity> ReadChildren()
+    private IEnumerable<(JsonObject Json, string Slot)> ReadChildren()
     {
         // An activity that is not known may be a container from elsewhere.
         var list = Core is null ? "activities" : Core.ChildList;
         foreach (var child in list is null ? [] : Json.Objects(list))
         {
-            yield return new WorkflowActivity(child, this, list!);
+            yield return (child, list!);
         }
 
         foreach (var slot in (Core?.Slots ?? []).Select(CoreActivity.CamelCase))
         {
             if (Json.Member(slot) is JsonObject child)
             {
-                yield return new WorkflowActivity(child, this, slot);
+                yield return (child, slot);
             }
         }
 
@@ -113,7 +125,7 @@ public sealed class WorkflowActivity
         {
             foreach (var child in Json.Objects(input.Key).Select(c => c.Member("activity")).OfType<JsonObject>())
             {
-                yield return new WorkflowActivity(child, this, input.Key);
+                yield return (child, input.Key);
             }
         }
     }

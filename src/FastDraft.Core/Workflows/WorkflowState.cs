@@ -36,8 +36,10 @@ public sealed class FlowCounters
     public Dictionary<int, bool> Followed { get; init; } = [];
 }
 
-/// <summary>What an activity left behind when it last completed, for ports and scripts.</summary>
-public sealed record ActivityResult(string InstanceId, Dictionary<string, JsonNode?> Outputs);
+/// <summary>
+/// What an activity left behind when it last completed, for ports and scripts. <paramref name="Sequence"/> is that of its last journal record.
+/// </summary>
+public sealed record ActivityResult(string InstanceId, Dictionary<string, JsonNode?> Outputs, long Sequence);
 
 /// <summary>
 /// One execution of an activity; in a loop the same activity has several. The state holds those that have not ended, and faulted ones:

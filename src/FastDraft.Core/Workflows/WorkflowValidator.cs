@@ -56,6 +56,7 @@ internal sealed class WorkflowCheck(
                 Add(activity.Json, "id", $"Two activities have the id '{activity.Id}'.", "give each activity its own id");
             }
 
+            Shape(activity);
             Connections(activity);
             if (_stages.TryGetValue(activity.Type, out var stage))
             {
@@ -104,6 +105,55 @@ internal sealed class WorkflowCheck(
         }
     }
 
+    // What is no activity where one is meant would be read as if nothing stood there.
+    private void Shape(WorkflowActivity activity)
+    {
+        var subject = $"activity '{activity.Id}'";
+        List("connections", "a connection");
+        List(activity.Core is null ? "activities" : activity.Core.ChildList, "an activity");
+        foreach (var slot in (activity.Core?.Slots ?? []).Select(CoreActivity.CamelCase))
+        {
+            Holds(activity.Json, slot, "an activity");
+        }
+
+        foreach (var input in (activity.Core?.Inputs ?? []).Where(i => i.Shape is InputShape.Cases))
+        {
+            List(input.Key, "a case");
+            foreach (var json in activity.Json.Objects(input.Key))
+            {
+                Holds(json, "activity", "an activity");
+            }
+        }
+
+        void List(string? member, string what)
+        {
+            if (member is null || activity.Json.Member(member) is not JsonArray array)
+            {
+                Holds(activity.Json, member ?? "", what);
+                return;
+            }
+
+            foreach (var item in array.Index().Where(i => i.Item is not JsonObject))
+            {
+                AddAt($"{JsonPlaces.PathOf(array)}[{item.Index}]", $"{subject}: '{member}' holds {TypedValue.Show(item.Item)}, which is not {what}");
+            }
+        }
+
+        void Holds(JsonObject owner, string member, string what)
+        {
+            if (owner.Member(member) is { } value and not JsonObject)
+            {
+                AddAt(JsonPlaces.PathOf(value), $"{subject}: '{member}' holds {TypedValue.Show(value)}, which is not {what}");
+            }
+        }
+
+        void AddAt(string path, string message)
+        {
+            var (line, column) = places.Find(path);
+            _errors.Add(new WorkflowError(fileName, line, column, path, message, null));
+        }
+    }
+
     private void CoreInputs(WorkflowActivity activity, CoreActivity core)
     {
         foreach (var input in core.Inputs)
@@ -120,7 +170,7 @@ internal sealed class WorkflowCheck(
                 continue;
             }
 
-            if (input.Required && input.Shape is InputShape.Wrapped && !isSet)
+            if (input.Required && input.Shape is InputShape.Wrapped && (!isSet || Literal(activity, input.Key).AsText() is ""))
             {
                 Add(activity.Json, input.Key, $"activity '{activity.Id}': required setting '{input.Key}' has no value", input.Description);
             }
@@ -140,7 +190,18 @@ internal sealed class WorkflowCheck(
                     Add(activity.Json, "variable", $"activity '{activity.Id}': there is no variable with id '{id}'",
                         DidYouMean(Spelling.Nearest(id ?? "", InScope(activity).Select(v => v.Id))));
                 }
+                else if (InScope(activity).First(v => v.Id == id) is var variable && Literal(activity, "value") is { } literal && variable.Hold(literal).Error is { } error)
+                {
+                    Add(activity.Json, "value", $"activity '{activity.Id}': variable '{variable.Name}' {error}", null);
+                }
 
+                break;
+            case ActivityTypes.For when Literal(activity, "step") is { } step && TypedValue.Convert(step, "Int32").Value?.GetValue<long>() == 0:
+                Add(activity.Json, "step", $"activity '{activity.Id}': setting 'step' is 0, and the loop would not end", "set it to 1, or to -1 to count down");
+                break;
+            case ActivityTypes.ExecuteWorkflow or ActivityTypes.DispatchWorkflow when Literal(activity, "workflowDefinitionId").AsText() == definition.DefinitionId
+                && (activity.Type == ActivityTypes.ExecuteWorkflow || Literal(activity, "waitForCompletion").AsText() is "True" or "true"):
+                Add(activity.Json, "workflowDefinitionId", $"activity '{activity.Id}': the workflow '{definition.DefinitionId}' would run itself and wait for it", "use a loop");
                 break;
         }
     }
@@ -157,7 +218,11 @@ internal sealed class WorkflowCheck(
         foreach (var json in activity.Json.Objects(input.Key))
         {
             var label = json.Text("label") ?? "";
-            if (!labels.Add(label))
+            if (label.Length == 0 && activity.Type == ActivityTypes.FlowSwitch)
+            {
+                Add(json, "label", $"activity '{activity.Id}': a case has no 'label', and no connection can leave by it", "give each case its own label");
+            }
+            else if (!labels.Add(label))
             {
                 Add(json, "label", $"activity '{activity.Id}': two cases have the label '{label}'", "give each case its own label");
             }
@@ -165,6 +230,10 @@ internal sealed class WorkflowCheck(
             if (json.Member("condition") is JsonObject condition)
             {
                 Expression(activity, condition, $"activity '{activity.Id}': case '{label}'");
+            }
+            else
+            {
+                Add(json, "condition", $"activity '{activity.Id}': case '{label}' has no condition, and would never be taken", "write it as { \"type\": \"JavaScript\", \"value\": \"...\" }");
             }
         }
     }
@@ -265,9 +334,9 @@ internal sealed class WorkflowCheck(
             Add(activity.Json, null, $"{subject} expects kind {port.Kind}, and no stage before it makes one",
                 makers.Count == 0 ? null : "connect a stage that does: " + string.Join(", ", makers));
         }
-        else if (nearest.Count > 1)
+        else if (PortBinding.IsAmbiguous(nearest, _stages))
         {
-            var names = nearest.Select(c => $"'{c.ActivityId}.{c.Port}'").ToList();
+            var names = nearest.Select(c => $"'{c.Activity.Id}.{c.Port}'").ToList();
             Add(activity.Json, null, $"{subject} is ambiguous: {string.Join(" and ", names)} are equally near", $"set '{port.Name}' to {names[0]}");
         }
     }
@@ -275,7 +344,7 @@ internal sealed class WorkflowCheck(
     private void Wired(WorkflowActivity activity, PortDescriptor port, string subject, string text)
     {
         var upstream = PortBinding.Upstream(activity, port.Kind, _stages);
-        var right = PortBinding.Nearest(upstream, port.Name) is [var first, ..] ? $"set '{port.Name}' to '{first.ActivityId}.{first.Port}'" : null;
+        var right = PortBinding.Nearest(upstream, port.Name) is [var first, ..] ? $"set '{port.Name}' to '{first.Activity.Id}.{first.Port}'" : null;
         var dot = text.LastIndexOf('.');
         var (id, output) = dot < 0 ? (text, "") : (text[..dot], text[(dot + 1)..]);
         if (definition.Activity(id) is not { } source)
@@ -296,7 +365,7 @@ internal sealed class WorkflowCheck(
         {
             Add(activity.Json, port.Name, $"{subject} expects kind {port.Kind}, got {produced.Kind} (from '{text}')", right);
         }
-        else if (!upstream.Any(c => c.ActivityId == id))
+        else if (!upstream.Any(c => c.Activity == source))
         {
             Add(activity.Json, port.Name, $"{subject} takes '{text}', and '{id}' does not run before '{activity.Id}'", right ?? $"connect '{id}' to '{activity.Id}'");
         }
@@ -378,13 +447,13 @@ internal sealed class WorkflowCheck(
 
     private void Connections(WorkflowActivity container)
     {
-        var children = container.Children.Select(a => a.Id).ToHashSet(StringComparer.Ordinal);
+        Loops(container);
+        var outcomesOf = new Dictionary<WorkflowActivity, IReadOnlyList<string>?>();
         foreach (var connection in container.Connections)
         {
             End("source", connection.Source);
             End("target", connection.Target);
-            var source = container.Children.FirstOrDefault(a => a.Id == connection.Source);
-            if (source is not null && Outcomes(source) is { } outcomes && !outcomes.Contains(connection.SourcePort, StringComparer.Ordinal))
+            if (container.ChildById(connection.Source) is { } source && OutcomesOf(source) is { } outcomes && !outcomes.Contains(connection.SourcePort, StringComparer.Ordinal))
             {
                 Add(connection.Json, "source", $"A connection leaves '{connection.Source}' by the port '{connection.SourcePort}', which it does not have.",
                     DidYouMean(Spelling.Nearest(connection.SourcePort, outcomes)) ?? (outcomes.Count == 0 ? "remove it: this activity ends the workflow" : "one of " + string.Join(", ", outcomes)));
@@ -397,11 +466,32 @@ internal sealed class WorkflowCheck(
 
             void End(string end, string id)
             {
-                if (!children.Contains(id))
+                if (container.ChildById(id) is null)
                 {
-                    Add(connection.Json, end, $"A connection's {end} is '{id}', and '{container.Id}' has no such activity.", DidYouMean(Spelling.Nearest(id, children)));
+                    Add(connection.Json, end, $"A connection's {end} is '{id}', and '{container.Id}' has no such activity.",
+                        DidYouMean(Spelling.Nearest(id, container.Children.Select(c => c.Id))));
                 }
             }
+        }
+
+        IReadOnlyList<string>? OutcomesOf(WorkflowActivity source) =>
+            outcomesOf.TryGetValue(source, out var known) ? known : outcomesOf[source] = Outcomes(source);
+    }
+
+    // A trigger that starts the run is where its flowchart starts, and what is a loop depends on it.
+    private void Loops(WorkflowActivity container)
+    {
+        if (container.Type != ActivityTypes.Flowchart)
+        {
+            return;
+        }
+
+        var starts = container.Children.Where(a => a is { CanStartWorkflow: true, Core.Kind: ActivityKind.Trigger } && a != container.Graph.Start);
+        foreach (var connection in starts.Select(start => new FlowGraph(container, start)).Prepend(container.Graph).SelectMany(graph => graph.InvalidLoops()).Distinct())
+        {
+            Add(connection.Json, null,
+                $"The connection from '{connection.Source}' back to '{connection.Target}' closes a loop that can be entered past '{connection.Target}': not every way from the start to '{connection.Source}' passes it.",
+                $"connect '{connection.Source}' to an activity that every way passes, or use a While");
         }
     }
 
@@ -423,20 +513,36 @@ internal sealed class WorkflowCheck(
             return [];
         }
 
-        // A composite ends with whatever outcomes a Complete inside it gives.
-        if (activity.SelfAndDescendants().Skip(1).Any(a => a.Type == ActivityTypes.Complete))
-        {
-            return null;
-        }
-
         if (core.OutcomesFrom is not { } from)
         {
-            return core.Outcomes.Count > 0 ? core.Outcomes : ["Done"];
+            var (named, areKnown) = Completed(activity);
+            return !areKnown ? null : core.Outcomes.Count > 0 ? core.Outcomes : [.. named, "Done"];
         }
 
-        return core.Input(from) is { Shape: InputShape.Cases } ? [.. activity.Json.Objects(from).Select(c => c.Text("label") ?? ""), .. core.Outcomes]
-            : Literal(activity, from) is JsonArray named ? [.. named.Select(n => n.AsText() ?? ""), .. core.Outcomes, "Done"]
-            : activity.Json.Member(from) is null ? [.. core.Outcomes, "Done"]
-            : null;
+        if (core.Input(from) is { Shape: InputShape.Cases })
+        {
+            return [.. activity.Json.Objects(from).Select(c => c.Text("label") ?? ""), .. core.Outcomes];
+        }
+
+        // A fork goes on by its branches alone; a script that sets no outcome goes on by Done.
+        return Texts(activity, from) is not { } texts ? null
+            : activity.Type == ActivityTypes.FlowFork && texts.Count > 0 ? texts
+            : [.. texts, "Done"];
     }
+
+    // A Complete inside gives what it is in its own outcomes.
+    private static (List<string> Named, bool AreKnown) Completed(WorkflowActivity composite)
+    {
+        var completes = composite.SelfAndDescendants().Where(a => a.Type == ActivityTypes.Complete).Select(a => Texts(a, "outcomes")).ToList();
+        return ([.. completes.SelectMany(texts => texts ?? [])], !completes.Contains(null));
+    }
+
+    /// <summary>The texts of a literal list or of a literal text; null where only a run knows them.</summary>
+    private static IReadOnlyList<string>? Texts(WorkflowActivity activity, string input) => Literal(activity, input) switch
+    {
+        JsonArray list => [.. list.Select(item => item.AsText() ?? "")],
+        JsonValue text => [text.AsText() ?? ""],
+        _ => (activity.Json.Member(input) as JsonObject)?.Member("expression") is JsonObject { Count: > 0 } expression && expression.Text("type") is not (null or "Literal" or "Object" or "Json")
+            ? null : [],
+    };
 }
