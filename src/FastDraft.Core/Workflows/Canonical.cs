@@ -11,14 +11,23 @@ internal static class Canonical
 
     private static readonly HashSet<string> AbsentMeansFalse = new(["isArray", "canStartWorkflow", "runAsynchronously"], StringComparer.OrdinalIgnoreCase);
 
-    public static JsonObject Of(WorkflowDefinition definition, JsonObject json) => new()
+    public static JsonObject Of(WorkflowDefinition definition, JsonObject json)
     {
-        ["definitionId"] = definition.DefinitionId,
-        ["inputs"] = Inputs(definition, json),
-        ["outputs"] = Named(json, "outputs"),
-        ["root"] = Activity(definition.Root),
-        ["variables"] = Named(json, "variables"),
-    };
+        var result = new JsonObject
+        {
+            ["definitionId"] = definition.DefinitionId,
+            ["inputs"] = Inputs(definition, json),
+            ["outputs"] = Named(json, "outputs"),
+            ["root"] = Activity(definition.Root),
+            ["variables"] = Named(json, "variables"),
+        };
+        if (definition.ContinuesWithIncidents)
+        {
+            result["continuesWithIncidents"] = true;
+        }
+
+        return result;
+    }
 
     // A default counts the same beside the input and under the workflow's custom properties.
     private static JsonArray Inputs(WorkflowDefinition definition, JsonObject json)
@@ -42,13 +51,28 @@ internal static class Canonical
     private static JsonObject Activity(WorkflowActivity activity)
     {
         var result = Members(activity.Json, true);
-        if (activity.Children.Count > 0)
+        foreach (var slot in activity.Children.GroupBy(child => child.Slot))
         {
-            IEnumerable<WorkflowActivity> ordered = activity.Type == ActivityTypes.Sequence ? activity.Children : activity.Children.OrderBy(a => a.Id, StringComparer.Ordinal);
-            result["activities"] = new JsonArray([.. ordered.Select(Activity)]);
+            foreach (var written in result.Select(member => member.Key).Where(key => string.Equals(key, slot.Key, StringComparison.OrdinalIgnoreCase)).ToList())
+            {
+                result.Remove(written);
+            }
 
-            // Studio reorders activities; all that order decides is which one starts.
-            result["start"] = activity.Type == ActivityTypes.Flowchart ? FlowGraph.StartOf(activity)?.Id : null;
+            if (activity.Core?.Input(slot.Key) is { Shape: InputShape.Cases })
+            {
+                result[slot.Key] = new JsonArray([.. activity.Json.Objects(slot.Key).Select(json => Case(json, slot))]);
+            }
+            else if (slot.Key == (activity.Core is null ? "activities" : activity.Core.ChildList))
+            {
+                // Studio reorders a flowchart's activities; all that their order decides is which one starts.
+                var isFlowchart = activity.Type == ActivityTypes.Flowchart;
+                result[slot.Key] = new JsonArray([.. (isFlowchart ? slot.OrderBy(a => a.Id, StringComparer.Ordinal) : slot.AsEnumerable()).Select(Activity)]);
+                result["start"] = isFlowchart ? FlowGraph.StartOf(activity)?.Id : null;
+            }
+            else
+            {
+                result[slot.Key] = Activity(slot.First());
+            }
         }
 
         if (activity.Connections.Count > 0)
@@ -58,6 +82,18 @@ internal static class Canonical
                 .. activity.Connections.Select(c => $"{c.Source}\n{c.SourcePort}\n{c.Target}\n{c.TargetPort}")
                     .Order(StringComparer.Ordinal).Select(c => (JsonNode)c),
             ]);
+        }
+
+        return result;
+    }
+
+    private static JsonObject Case(JsonObject json, IEnumerable<WorkflowActivity> activities)
+    {
+        var result = Members(json, false);
+        if (json.Member("activity") is JsonObject given)
+        {
+            result.Remove("activity");
+            result["activity"] = Activity(activities.First(a => a.Json == given));
         }
 
         return result;

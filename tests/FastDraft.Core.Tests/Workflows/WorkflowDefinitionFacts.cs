@@ -35,6 +35,65 @@ public sealed class WorkflowDefinitionFacts
     public void The_digest_changes_with_the_meaning(string from, string to) =>
         Assert.NotEqual(WorkflowDefinition.Parse(Chain()).Digest, WorkflowDefinition.Parse(Chain().Replace(from, to, StringComparison.Ordinal)).Digest);
 
+    [Theory]
+    [InlineData("nodeId", "\"elsewhere\"")]
+    [InlineData("metadata", "{\"designer\":{\"position\":{\"x\":7}}}")]
+    [InlineData("version", "2")]
+    [InlineData("displayName", "\"Shown\"")]
+    public void The_digest_ignores_what_only_the_designer_sees_inside_loops_branches_and_cases_too(string member, string value)
+    {
+        foreach (var id in new[] { "inBody", "inThen", "inCase", "inDefault", "inBranch", "inFlow" })
+        {
+            Assert.Equal(WorkflowDefinition.Parse(Nested()).Digest, WorkflowDefinition.Parse(Nested((id, member, value))).Digest);
+            Assert.NotEqual(WorkflowDefinition.Parse(Nested()).Digest, WorkflowDefinition.Parse(Nested((id, "text", "\"other\""))).Digest);
+        }
+    }
+
+    [Theory]
+    [InlineData("Elsa.Workflows.IncidentStrategies.ContinueWithIncidentsStrategy, Elsa.Workflows.Core", false)]
+    [InlineData("Elsa.Workflows.IncidentStrategies.FaultStrategy, Elsa.Workflows.Core", true)]
+    public void The_digest_knows_an_incident_strategy_that_is_not_the_default(string strategy, bool isSame)
+    {
+        var json = JsonNode.Parse(Chain())!.AsObject();
+        json["options"] = new JsonObject { ["incidentStrategyType"] = strategy };
+
+        Assert.Equal(isSame, WorkflowDefinition.Parse(Chain()).Digest == WorkflowDefinition.Parse(json.ToJsonString()).Digest);
+    }
+
+    [Theory]
+    [InlineData("Elsa.Sequence", "activities")]
+    [InlineData("Elsa.Parallel", "activities")]
+    [InlineData("Elsa.Fork", "branches")]
+    public void The_digest_knows_the_order_of_what_runs_in_it(string type, string list)
+    {
+        string Text(params string[] ids) => Workflow(Node("r", type, (list, new JsonArray([.. ids.Select(id => Line(id))]))));
+
+        Assert.NotEqual(WorkflowDefinition.Parse(Text("a", "b")).Digest, WorkflowDefinition.Parse(Text("b", "a")).Digest);
+    }
+
+    // One activity in every kind of slot, one of them with a further member.
+    private static string Nested((string Id, string Member, string Value) extra = default)
+    {
+        JsonObject Inner(string id)
+        {
+            var line = Line(id);
+            if (extra is ({ } at, { } member, { } value) && at == id)
+            {
+                line[member] = JsonNode.Parse(value);
+            }
+
+            return line;
+        }
+
+        return Workflow(Sequence(
+            "sq",
+            Node("each", "ForEach", ("body", Inner("inBody"))),
+            Node("if", "If", ("then", Inner("inThen"))),
+            Node("switch", "Switch", ("cases", new JsonArray(Case("none", "false"), Case("one", "true", Inner("inCase")))), ("default", Inner("inDefault"))),
+            Node("fork", "Fork", ("branches", new JsonArray(Inner("inBranch")))),
+            Node("box", "FlowNode", ("body", Flow("fc", [Inner("inFlow")])))));
+    }
+
     [Fact]
     public void Members_that_are_not_known_survive()
     {

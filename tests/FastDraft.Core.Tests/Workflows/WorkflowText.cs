@@ -51,6 +51,45 @@ internal static class WorkflowText
             "connections": [{{string.Join(", ", connections.Select(Connection))}}] } }
         """;
 
+    /// <summary>An activity that may hold others: members as they are in the file.</summary>
+    public static JsonObject Node(string id, string type, params (string Name, JsonNode? Value)[] members)
+    {
+        var json = new JsonObject { ["id"] = id, ["type"] = "Elsa." + type };
+        foreach (var (name, value) in members)
+        {
+            json[name] = value;
+        }
+
+        return json;
+    }
+
+    public static JsonObject Line(string id, string? text = null) => Node(id, "WriteLine", ("text", text ?? id));
+
+    public static JsonObject Script(string source) => Expression("JavaScript", source);
+
+    public static JsonObject Expression(string type, JsonNode? value) =>
+        new() { ["typeName"] = "Object", ["expression"] = new JsonObject { ["type"] = type, ["value"] = value } };
+
+    public static JsonObject Case(string label, JsonNode condition, JsonObject? activity = null) =>
+        new() { ["label"] = label, ["condition"] = new JsonObject { ["type"] = "JavaScript", ["value"] = condition }, ["activity"] = activity };
+
+    public static JsonObject Sequence(string id, params JsonObject[] activities) => Node(id, "Sequence", ("activities", new JsonArray([.. activities])));
+
+    /// <summary>A flowchart; "a.True>b" is the connection from a's outcome True to b.</summary>
+    public static JsonObject Flow(string id, JsonObject[] activities, params string[] connections) => Node(
+        id, "Flowchart", ("activities", new JsonArray([.. activities])), ("connections", new JsonArray([.. connections.Select(c => JsonNode.Parse(Connection(c)))])));
+
+    /// <summary>With an Int32 variable X that is 1, a list variable L and an output Out.</summary>
+    public static string Workflow(JsonObject root, bool continues = false) => new JsonObject
+    {
+        ["definitionId"] = "w",
+        ["options"] = new JsonObject { ["incidentStrategyType"] = continues ? "Elsa.Workflows.IncidentStrategies.ContinueWithIncidentsStrategy, Elsa.Workflows.Core" : null },
+        ["variables"] = new JsonArray(
+            new JsonObject { ["id"] = "vx", ["name"] = "X", ["typeName"] = "Int32", ["value"] = "1" }, new JsonObject { ["id"] = "vl", ["name"] = "L", ["typeName"] = "Object" }),
+        ["outputs"] = new JsonArray(new JsonObject { ["name"] = "Out", ["type"] = "Object" }),
+        ["root"] = root,
+    }.ToJsonString();
+
     public static string Chain() => Flowchart(
         [
             Activity("ingest", "FastDraft.Ingest", ("sources", "Object", "[\"a.txt\"]"), ("maxRows", "Literal", "500")),
