@@ -13,9 +13,17 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
 {
     private const int MaxLength = 64 << 10;
     private const int MaxDepth = 64;
+    private const int MaxOperators = 1000;
+
+    // Weakest first; a sign that begins another stands after it.
+    private static readonly string[][] Operators = [["||"], ["&&"], ["==", "!="], ["<=", ">=", "<", ">"], ["+", "-"], ["*", "/", "%"]];
 
     private int _at;
     private int _depth;
+    private int _numOperators;
+
+    /// <summary>A part that has been read; evaluated only where C# would evaluate it.</summary>
+    private delegate object? Part();
 
     /// <exception cref="ExpressionException">It is not of the part described above, or its types do not fit.</exception>
     public JsonNode? Evaluate()
@@ -25,14 +33,10 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
             throw new ExpressionException($"the expression has {source.Length} characters; at most {MaxLength} are read");
         }
 
-        if (Takes("return "))
-        {
-            Space();
-        }
-
+        Takes("return ");
         var value = Conditional();
         Takes(";");
-        return _at < source.Length ? throw Unknown() : ToJson(value);
+        return _at < source.Length ? throw Unknown() : ToJson(value());
     }
 
     private static JsonNode? ToJson(object? value) => value switch
@@ -48,186 +52,126 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
     private ExpressionException Unknown() => new(
         $"C#: '{source[_at..Math.Min(source.Length, _at + 20)]}' at {_at + 1} is not of what C# expressions can be here (literals, $\"...\", arithmetic, comparison, ?:, Variables.X, Input.Get<T>(\"X\")); use JavaScript");
 
-    private object? Conditional()
+    private Part Nested(Func<Part> read)
     {
         if (++_depth > MaxDepth)
         {
             throw new ExpressionException($"C#: more than {MaxDepth} levels");
         }
 
+        var part = read();
+        _depth--;
+        return part;
+    }
+
+    private Part Conditional() => Nested(() =>
+    {
         var condition = Coalesce();
-        if (Takes("?"))
+        if (!Takes("?"))
         {
-            var then = Conditional();
-            Expect(":");
-            var otherwise = Conditional();
-            condition = Flag(condition) ? then : otherwise;
+            return condition;
         }
 
-        _depth--;
-        return condition;
-    }
+        var then = Conditional();
+        Expect(":");
+        var otherwise = Conditional();
+        return () => Flag(condition()) ? then() : otherwise();
+    });
 
-    private object? Coalesce()
+    private Part Coalesce() => Nested(() =>
     {
-        var value = Or();
-        return Takes("??") ? Coalesce() is var other && value is null ? other : value : value;
-    }
-
-    private object? Or()
-    {
-        var value = And();
-        while (Takes("||"))
+        var value = Binary(0);
+        if (!Takes("??"))
         {
-            var other = Flag(And());
-            value = Flag(value) || other;
+            return value;
+        }
+
+        var otherwise = Coalesce();
+        return () => value() ?? otherwise();
+    });
+
+    private Part Binary(int level)
+    {
+        if (level == Operators.Length)
+        {
+            return Unary();
+        }
+
+        var value = Binary(level + 1);
+        while (Array.Find(Operators[level], Takes) is { } sign)
+        {
+            // A chain of operators is as deep to evaluate as it is long.
+            if (++_numOperators > MaxOperators)
+            {
+                throw new ExpressionException($"C#: more than {MaxOperators} operators");
+            }
+
+            var (left, right) = (value, Binary(level + 1));
+            value = () => Apply(sign, left, right);
         }
 
         return value;
     }
 
-    private object? And()
+    private static object? Apply(string sign, Part left, Part right) => sign switch
     {
-        var value = Equality();
-        while (Takes("&&"))
+        "||" => Flag(left()) || Flag(right()),
+        "&&" => Flag(left()) && Flag(right()),
+        "==" => AreEqual(left(), right()),
+        "!=" => !AreEqual(left(), right()),
+        "<=" => Number(left()) <= Number(right()),
+        ">=" => Number(left()) >= Number(right()),
+        "<" => Number(left()) < Number(right()),
+        ">" => Number(left()) > Number(right()),
+        _ => Arithmetic(sign, left(), right()),
+    };
+
+    private Part Unary() => Nested(() =>
+    {
+        if (Peek() == '!' && Takes("!"))
         {
-            var other = Flag(Equality());
-            value = Flag(value) && other;
+            var flag = Unary();
+            return () => !Flag(flag());
         }
 
-        return value;
-    }
-
-    private object? Equality()
-    {
-        var value = Relation();
-        while (true)
+        if (Takes("-"))
         {
-            if (Takes("=="))
-            {
-                value = AreEqual(value, Relation());
-            }
-            else if (Takes("!="))
-            {
-                value = !AreEqual(value, Relation());
-            }
-            else
-            {
-                return value;
-            }
-        }
-    }
-
-    private object? Relation()
-    {
-        var value = Sum();
-        while (true)
-        {
-            if (Takes("<="))
-            {
-                value = Number(value) <= Number(Sum());
-            }
-            else if (Takes(">="))
-            {
-                value = Number(value) >= Number(Sum());
-            }
-            else if (Takes("<"))
-            {
-                value = Number(value) < Number(Sum());
-            }
-            else if (Takes(">"))
-            {
-                value = Number(value) > Number(Sum());
-            }
-            else
-            {
-                return value;
-            }
-        }
-    }
-
-    private object? Sum()
-    {
-        var value = Product();
-        while (true)
-        {
-            if (Takes("+"))
-            {
-                var other = Product();
-                value = value is string || other is string || value is null || other is null ? Bounded(Text(value) + Text(other)) : Arithmetic('+', value, other);
-            }
-            else if (Takes("-"))
-            {
-                value = Arithmetic('-', value, Product());
-            }
-            else
-            {
-                return value;
-            }
-        }
-    }
-
-    private object? Product()
-    {
-        var value = Unary();
-        while (true)
-        {
-            var sign = Peek() is '*' or '/' or '%' ? source[_at] : '\0';
-            if (sign == '\0')
-            {
-                return value;
-            }
-
-            _at++;
-            value = Arithmetic(sign, value, Unary());
-        }
-    }
-
-    private object? Unary()
-    {
-        if (++_depth > MaxDepth)
-        {
-            throw new ExpressionException($"C#: more than {MaxDepth} levels");
+            var number = Unary();
+            return () => Arithmetic("-", 0L, number());
         }
 
-        object? value = Peek() switch
-        {
-            '!' when Ahead(1) != '=' => Takes("!") ? !Flag(Unary()) : null,
-            '-' => Takes("-") ? Arithmetic('-', 0L, Unary()) : null,
-            _ => Postfix(Primary()),
-        };
-        _depth--;
-        return value;
-    }
+        return Postfix(Primary());
+    });
 
-    private object? Postfix(object? value)
+    private Part Postfix(Part value)
     {
         while (Takes("."))
         {
-            value = (Word(), value) switch
+            var (owner, name, isCall) = (value, Word(), Takes("("));
+            if (isCall)
             {
-                ("Length", string text) => (long)text.Length,
-                ("Count" or "Length", JsonArray array) => (long)array.Count,
-                ("ToString", _) => Call(Text(value)),
-                ("ToUpper" or "ToUpperInvariant", string text) => Call(text.ToUpperInvariant()),
-                ("ToLower" or "ToLowerInvariant", string text) => Call(text.ToLowerInvariant()),
-                ("Trim", string text) => Call(text.Trim()),
-                var (name, _) when value is JsonObject json => Unwrap(json.Member(name)),
-                _ => throw Unknown(),
-            };
+                Expect(")");
+            }
+
+            value = () => Member(owner(), name, isCall);
         }
 
         return value;
-
-        object Call(string result)
-        {
-            Expect("(");
-            Expect(")");
-            return result;
-        }
     }
 
-    private object? Primary()
+    private static object? Member(object? owner, string name, bool isCall) => (owner, name, isCall) switch
+    {
+        (string text, "Length", false) => (long)text.Length,
+        (JsonArray array, "Count" or "Length", false) => (long)array.Count,
+        (JsonObject json, _, false) => Unwrap(json.Member(name)),
+        (_, "ToString", true) => Text(owner),
+        (string text, "ToUpper" or "ToUpperInvariant", true) => text.ToUpperInvariant(),
+        (string text, "ToLower" or "ToLowerInvariant", true) => text.ToLowerInvariant(),
+        (string text, "Trim", true) => text.Trim(),
+        _ => throw new ExpressionException($"C#: '{Text(owner)}' has no '{name}' here; use JavaScript"),
+    };
+
+    private Part Primary()
     {
         var next = Peek();
         if (next == '(')
@@ -238,100 +182,79 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
             return inner;
         }
 
-        if (next == '"')
+        if (next is '"' or '$' or '@')
         {
-            _at++;
-            return Quoted(false, false);
-        }
-
-        if (next is '$' or '@')
-        {
-            var mark = source[_at..].StartsWith("$@\"", StringComparison.Ordinal) || source[_at..].StartsWith("@$\"", StringComparison.Ordinal) ? 2 : 1;
-            if (_at + mark < source.Length && source[_at + mark] == '"')
+            var mark = source[_at..].IndexOf('"', StringComparison.Ordinal);
+            var (isInterpolated, isVerbatim) = mark < 0 ? default : (source.AsSpan(_at, mark).Contains('$'), source.AsSpan(_at, mark).Contains('@'));
+            if (mark != (isInterpolated ? 1 : 0) + (isVerbatim ? 1 : 0))
             {
-                var (interpolated, verbatim) = (source.AsSpan(_at, mark).Contains('$'), source.AsSpan(_at, mark).Contains('@'));
-                _at += mark + 1;
-                return Quoted(interpolated, verbatim);
+                throw Unknown();
             }
 
-            throw Unknown();
+            _at += mark + 1;
+            return Quoted(isInterpolated, isVerbatim);
         }
 
         if (char.IsAsciiDigit(next))
         {
-            return Digits();
+            var number = Digits();
+            return () => number;
         }
 
         var start = _at;
         switch (Word())
         {
             case "true":
-                return true;
+                return () => true;
             case "false":
-                return false;
+                return () => false;
             case "null":
-                return null;
-            case "Variables":
-                Expect(".");
-                return Unwrap(variable(Word()));
-            case "Variable" or "Input" when source[start] is 'V' or 'I':
-                var read = source[start] == 'V' ? variable : input;
-                Expect(".");
-                if (Word() != "Get")
-                {
-                    break;
-                }
-
+                return () => null;
+            case "Variables" when Takes("."):
+                var member = Word();
+                return () => Unwrap(variable(member));
+            case "Variable" or "Input" when Takes(".") && Word() == "Get":
                 if (Takes("<"))
                 {
                     _at = source.IndexOf('>', _at) is var end && end > 0 ? end + 1 : throw Unknown();
                 }
 
                 Expect("(");
-                var name = Primary() as string ?? throw Unknown();
+                var name = Conditional();
                 Expect(")");
-                return Unwrap(read(name));
+                var read = source[start] == 'V' ? variable : input;
+                return () => Unwrap(read(name() as string ?? throw new ExpressionException("C#: Get takes a name")));
         }
 
         _at = start;
         throw Unknown();
     }
 
-    private string Quoted(bool interpolated, bool verbatim)
+    // Text and the values between; what is between is evaluated each time.
+    private Part Quoted(bool isInterpolated, bool isVerbatim)
     {
-        var text = new StringBuilder();
+        var (parts, text) = (new List<Part>(), new StringBuilder());
         while (_at < source.Length)
         {
             var c = source[_at++];
             switch (c)
             {
-                case '"' when verbatim && Here() == '"':
-                    _at++;
-                    text.Append('"');
-                    break;
-                case '"':
-                    Space();
-                    return Bounded(text.ToString());
-                case '\\' when !verbatim:
-                    text.Append(Escape());
-                    break;
-                case '{' when interpolated && Here() == '{':
-                case '}' when interpolated && Here() == '}':
+                case '"' when isVerbatim && Here() == '"':
+                case '{' when isInterpolated && Here() == '{':
+                case '}' when isInterpolated && Here() == '}':
                     _at++;
                     text.Append(c);
                     break;
-                case '{' when interpolated:
+                case '"':
                     Space();
-                    var value = Coalesce();
-                    var format = Here() == ':' ? source[(_at + 1)..(source.IndexOf('}', _at) is var end && end > 0 ? end : throw Unknown())] : null;
-                    _at += format is null ? 0 : format.Length + 1;
-                    if (Here() != '}')
-                    {
-                        throw Unknown();
-                    }
-
-                    _at++;
-                    text.Append(format is null ? Text(value) : Formatted(value, format));
+                    Keep();
+                    return () => Bounded(string.Concat(parts.Select(part => part())));
+                case '\\' when !isVerbatim:
+                    text.Append(Escape());
+                    break;
+                case '{' when isInterpolated:
+                    Keep();
+                    parts.Add(Inserted());
                     break;
                 default:
                     text.Append(c);
@@ -340,18 +263,41 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
         }
 
         throw new ExpressionException("C#: a text does not end");
+
+        void Keep()
+        {
+            var kept = text.ToString();
+            text.Clear();
+            parts.Add(() => kept);
+        }
+    }
+
+    private Part Inserted()
+    {
+        Space();
+        var value = Coalesce();
+        var end = source.IndexOf('}', _at);
+        if (end < 0 || (end > _at && Here() != ':'))
+        {
+            throw Unknown();
+        }
+
+        var format = end > _at ? source[(_at + 1)..end] : null;
+        _at = end + 1;
+        return () => format is null ? Text(value()) : Formatted(value(), format);
     }
 
     private static string Formatted(object? value, string format)
     {
-        if (format.Length > 20)
+        // A standard format names up to a billion digits.
+        if (format.Length > 20 || (char.IsAsciiLetter(format.FirstOrDefault()) && format.Length > 3))
         {
             throw new ExpressionException($"C#: the format '{format}' is too long");
         }
 
         try
         {
-            return value is IFormattable formattable && format is not [_, _, _, _, ..] ? formattable.ToString(format, CultureInfo.InvariantCulture) : Text(value);
+            return value is IFormattable formattable ? formattable.ToString(format, CultureInfo.InvariantCulture) : Text(value);
         }
         catch (FormatException e)
         {
@@ -374,17 +320,18 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
     private object Digits()
     {
         var start = _at;
-        while (_at < source.Length && (char.IsAsciiDigit(source[_at]) || (source[_at] == '.' && char.IsAsciiDigit(Ahead(1)))))
+        while (char.IsAsciiDigit(Here()) || (Here() == '.' && char.IsAsciiDigit(Ahead(1))))
         {
             _at++;
         }
 
         var text = source[start.._at];
         Space();
-        return text.Contains('.', StringComparison.Ordinal) ? double.Parse(text, CultureInfo.InvariantCulture)
-            : long.TryParse(text, CultureInfo.InvariantCulture, out var whole) ? whole
-            : throw new ExpressionException($"C#: {text} is too large");
+        return Whole(text) ?? (text.Contains('.', StringComparison.Ordinal) ? double.Parse(text, CultureInfo.InvariantCulture) : throw new ExpressionException($"C#: {text} is too large"));
     }
+
+    // A long and a double side by side would both become a double.
+    private static object? Whole(string text) => long.TryParse(text, CultureInfo.InvariantCulture, out var whole) ? whole : null;
 
     private string Word()
     {
@@ -410,21 +357,24 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
         {
             System.Text.Json.JsonValueKind.True => true,
             System.Text.Json.JsonValueKind.False => false,
-            System.Text.Json.JsonValueKind.Number => long.TryParse(node.ToJsonString(), CultureInfo.InvariantCulture, out var whole)
-                ? whole
-                : double.Parse(node.ToJsonString(), CultureInfo.InvariantCulture),
+            System.Text.Json.JsonValueKind.Number => Whole(node.ToJsonString()) ?? double.Parse(node.ToJsonString(), CultureInfo.InvariantCulture),
             _ => node.AsText(),
         },
     };
 
-    private static object Arithmetic(char sign, object? left, object? right)
+    private static object Arithmetic(string sign, object? left, object? right)
     {
+        if (sign == "+" && (left is string or null || right is string or null))
+        {
+            return Bounded(Text(left) + Text(right));
+        }
+
         if (left is long a && right is long b)
         {
             try
             {
                 // Whole numbers stay whole, as C# has it.
-                return checked(sign switch { '+' => a + b, '-' => a - b, '*' => a * b, '/' => a / b, _ => a % b });
+                return checked(sign switch { "+" => a + b, "-" => a - b, "*" => a * b, "/" => a / b, _ => a % b });
             }
             catch (ArithmeticException e)
             {
@@ -433,7 +383,7 @@ internal sealed class CSharpExpression(string source, Func<string, JsonNode?> va
         }
 
         var (x, y) = (Number(left), Number(right));
-        return sign switch { '+' => x + y, '-' => x - y, '*' => x * y, '/' => x / y, _ => x % y };
+        return sign switch { "+" => x + y, "-" => x - y, "*" => x * y, "/" => x / y, _ => x % y };
     }
 
     private static bool AreEqual(object? left, object? right) => left is long or double && right is long or double
