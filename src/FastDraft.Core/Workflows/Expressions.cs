@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 
 namespace FastDraft.Core.Workflows;
@@ -18,7 +19,11 @@ internal sealed class Expressions(WorkflowDefinition definition, WorkflowState s
     public static readonly IReadOnlySet<string> Types =
         new HashSet<string>(["Literal", "Object", "Json", "Variable", "Input", "JavaScript", "Liquid", "CSharp"], StringComparer.Ordinal);
 
+    // Each is bounded; in a loop without a wait, thousands of them would still hold the runtime for hours.
+    private static readonly TimeSpan MaxTime = TimeSpan.FromMinutes(1);
+
     private readonly JavaScriptExpressions _scripts = new(definition, state);
+    private TimeSpan _spent;
 
     /// <summary>False where the input is absent or counts as unset.</summary>
     public bool TryEvaluate(WorkflowActivity activity, string input, ScriptContext context, out JsonNode? value)
@@ -53,7 +58,25 @@ internal sealed class Expressions(WorkflowDefinition definition, WorkflowState s
         return value is not null;
     }
 
-    public JsonNode? RunScript(string source, ScriptContext context) => _scripts.Evaluate(source, context);
+    public JsonNode? RunScript(string source, ScriptContext context) => Timed(() => _scripts.Evaluate(source, context));
+
+    private JsonNode? Timed(Func<JsonNode?> evaluate)
+    {
+        if (_spent > MaxTime)
+        {
+            throw new ExpressionException($"expressions took more than {MaxTime.TotalSeconds} seconds without a stage or a wait between them");
+        }
+
+        var started = Stopwatch.GetTimestamp();
+        try
+        {
+            return evaluate();
+        }
+        finally
+        {
+            _spent += Stopwatch.GetElapsedTime(started);
+        }
+    }
 
     private JsonNode? Evaluate(string type, JsonNode? given, ScriptContext context) => type switch
     {
@@ -63,8 +86,8 @@ internal sealed class Expressions(WorkflowDefinition definition, WorkflowState s
             : given?.DeepClone(),
         "Variable" => Variable(Reference(given), context),
         "Input" => state.Inputs.GetValueOrDefault(Reference(given)?.Text("name") ?? given.AsText() ?? "")?.DeepClone(),
-        "JavaScript" => _scripts.Evaluate(given.AsText() ?? "", context),
-        "Liquid" => LiquidTemplates.Render(given.AsText() ?? "", definition, state, context),
+        "JavaScript" => RunScript(given.AsText() ?? "", context),
+        "Liquid" => Timed(() => LiquidTemplates.Render(given.AsText() ?? "", definition, state, context)),
         "CSharp" => new CSharpExpression(given.AsText() ?? "", name => context.Scope.TryGetByName(name, out var value)
             ? value
             : throw new ExpressionException($"there is no variable '{name}'"), name => state.Inputs.GetValueOrDefault(name)).Evaluate(),

@@ -202,8 +202,27 @@ internal sealed partial class InterpreterStep
 
     private void Await(ActivityInstance instance, Awaited awaited, WorkflowEffect ask)
     {
+        // A container may end (Fork with WaitAny, End, Break) while activities of it stand in the queue. They still run, as in Elsa,
+        // but nobody would take the answer to what they ask for.
+        if (Orphan(instance) is { } orphan)
+        {
+            Cancel(orphan, childrenFirst: true);
+            return;
+        }
+
         instance.Awaits = awaited;
         _effects.Add(ask);
+    }
+
+    /// <summary>The outermost instance around this one, or itself, whose container has ended.</summary>
+    private ActivityInstance? Orphan(ActivityInstance instance)
+    {
+        while (ParentOf(instance) is { Status: ActivityStatus.Running } parent)
+        {
+            instance = parent;
+        }
+
+        return instance.ParentId is null ? null : instance;
     }
 
     private void ScheduleOrComplete(ActivityInstance instance, WorkflowActivity? child)

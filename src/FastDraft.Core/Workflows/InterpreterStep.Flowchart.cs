@@ -41,9 +41,10 @@ internal sealed partial class InterpreterStep
         }
     }
 
+    // What a container left in the queue when it ended is nobody's work: waiting for it would be waiting for ever.
     private bool IsWithin(ActivityInstance? instance, ActivityInstance ancestor)
     {
-        for (; instance is not null; instance = ParentOf(instance))
+        for (; instance is { Status: ActivityStatus.Running }; instance = ParentOf(instance))
         {
             if (instance == ancestor)
             {

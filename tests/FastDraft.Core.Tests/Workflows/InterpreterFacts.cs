@@ -1,5 +1,4 @@
 using System.Text.Json.Nodes;
-using CsCheck;
 using FastDraft.Core.Workflows;
 using static FastDraft.Core.Tests.Workflows.WorkflowText;
 
@@ -137,66 +136,6 @@ public sealed class InterpreterFacts
         Assert.StartsWith("Failed to evaluate activity input 'Text'", state.Incident, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public void Random_events_never_break_a_law_and_a_replay_from_the_serialised_state_gives_the_same_effects()
-    {
-        WorkflowDefinition[] definitions =
-        [
-            .. new[] { "WaitAny", "WaitAll", "WaitAllActive" }.Select(mode => WorkflowDefinition.Parse(ForkedTraining(mode))),
-            WorkflowDefinition.Parse(LoopedTraining()),
-        ];
-        string[] ids = ["i#1", "t#1", "a#1", "b#1", "a#2", "a#3", "b#2", "stranger#1"];
-        var anyEvent = Gen.Select(Gen.Int[0, 19], Gen.Int[0, ids.Length - 1], (kind, id) => kind switch
-        {
-            0 => (WorkflowEvent)new CancelRequested(),
-            1 or 2 => new StageFailed(ids[id], "no"),
-            _ => new StageSucceeded(ids[id]),
-        });
-        Gen.Select(Gen.Int[0, definitions.Length - 1], anyEvent.Array[0, 16]).Sample(
-            (which, events) =>
-            {
-                var definition = definitions[which];
-                var step = Interpreter.Start(definition, Catalogue, NoInputs);
-                foreach (var next in events)
-                {
-                    var before = step.State.ToJson();
-                    var wasRunning = step.State.Status is WorkflowStatus.Running;
-                    var inFlight = InFlight(step.State);
-                    var after = Interpreter.Apply(definition, Catalogue, step.State, next);
-                    var replay = Interpreter.Apply(definition, Catalogue, WorkflowState.FromJson(before), next);
-
-                    Assert.Equal(before, step.State.ToJson());
-                    Assert.Equal(after.State.ToJson(), replay.State.ToJson());
-                    Assert.Equal(Describe(after), Describe(replay));
-                    var named = (next as StageSucceeded)?.ActivityInstanceId ?? (next as StageFailed)?.ActivityInstanceId;
-                    if (!wasRunning || (named is not null && !inFlight.Contains(named)))
-                    {
-                        Assert.Empty(after.Effects);
-                        Assert.Equal(before, after.State.ToJson());
-                    }
-
-                    Assert.Equal(wasRunning && after.State.Status is not WorkflowStatus.Running, after.Effects.Any(e => e is FinishWorkflow));
-                    Assert.True(after.State.Status is not WorkflowStatus.Running || InFlight(after.State).Count > 0, "A running workflow waits for a stage.");
-                    Assert.Equal(after.State.Activities.Count, after.State.Activities.Select(a => a.Id).Distinct().Count());
-                    Assert.DoesNotContain(after.Effects.OfType<StartStage>(), s => inFlight.Contains(s.ActivityInstanceId));
-                    foreach (var (old, now) in step.State.Activities.Zip(after.State.Activities))
-                    {
-                        Assert.True(old.Status is ActivityStatus.Running || old.Status == now.Status, "An ended activity stays as it ended.");
-                    }
-
-                    step = after;
-                }
-            },
-            iter: 10_000);
-    }
-
-    private static List<string> InFlight(WorkflowState state) =>
-        [.. state.Activities.Where(a => a.Awaits is not Awaited.Nothing).Select(a => a.Id)];
-
-    private static IEnumerable<string> Describe(Transition step) => step.Effects.Select(e => e is StartStage s
-        ? s.ActivityInstanceId + s.Settings.ToJsonString() + string.Join(",", s.Inputs.Select(i => i.Key + i.Value))
-        : e.ToString());
-
     private static Transition RunToFork(WorkflowDefinition definition)
     {
         var step = Interpreter.Start(definition, Catalogue, NoInputs);
@@ -215,21 +154,4 @@ public sealed class InterpreterFacts
             Activity("end", "Elsa.WriteLine", ("text", "Literal", "joined")),
         ],
         "i>t", "t>fork", "fork.A>a", "fork.B>b", "a>join", "b>join", "join>end");
-
-    // Trains until X is 3.
-    private static string LoopedTraining()
-    {
-        var count = JsonNode.Parse(Activity("count", "Elsa.SetVariable", ("value", "JavaScript", "variables.X + 1")))!;
-        count["variable"] = new JsonObject { ["id"] = "vx" };
-        return Flowchart(
-            [
-                Activity("i", "FastDraft.Ingest", ("sources", "Literal", "a")),
-                Activity("t", "FastDraft.Align"),
-                Activity("a", "FastDraft.Train"),
-                count.ToJsonString(),
-                Activity("dec", "Elsa.FlowDecision", ("condition", "JavaScript", "variables.X < 3")),
-                Activity("b", "FastDraft.Evaluate"),
-            ],
-            "i>t", "t>a", "a>count", "count>dec", "dec.True>a", "dec.False>b");
-    }
 }
