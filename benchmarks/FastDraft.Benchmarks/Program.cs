@@ -25,6 +25,11 @@ if (args is ["batch", ..])
     return FastDraft.Benchmarks.BatchRates.Run(args[1..]);
 }
 
+if (args is ["validate", _, ..])
+{
+    return FastDraft.Benchmarks.ValidationTime.Run(args[1..]);
+}
+
 if (args is ["openvino-ir", var source, var destination])
 {
     FastDraft.Export.OpenVino.OpenVinoModelWriter.Write(source, destination);
@@ -38,6 +43,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks generate <model folder> [rows=1024] [tokens=224] [prompt=32]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks prompts <model folder> <prompts.jsonl> [tokens=128] [threads=2]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks batch <model folder> [sequences=64] [positions=128] [threads=2]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks validate <workflow.json> [activities=200] [runs=20]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
     return 64;
 }
