@@ -8,8 +8,10 @@ namespace FastDraft.Core.Workflows;
 /// no input or output. Work between two events runs from one FIFO queue, so what runs side by side interleaves breadth-first.
 /// </summary>
 /// <remarks>
-/// It differs from Elsa on purpose where a run would otherwise hang or lie: a loop without a body completes, text that is no number is
-/// refused and not read as 0, and under ContinueWithIncidents a run with nothing left to do ends as faulted.
+/// It differs from Elsa on purpose where a run would otherwise hang or lie: a loop without a body completes, one whose step is 0 faults,
+/// a value that is not what an input or a variable holds is refused and not read as 0, what a container left in the queue when it ended
+/// waits for nothing, and under ContinueWithIncidents a run with nothing left to do ends as faulted. Nothing that a definition or an event
+/// says makes it throw: what goes wrong in an activity is that activity's incident.
 /// </remarks>
 public static class Interpreter
 {

@@ -30,26 +30,39 @@ internal sealed partial class JavaScriptExpressions(WorkflowDefinition definitio
             'use strict';
             const kept = ['Object', 'Array', 'String', 'Number', 'Boolean', 'Symbol', 'Math', 'JSON', 'Map', 'Set', 'RegExp', 'Error', 'TypeError',
                 'RangeError', 'SyntaxError', 'ReferenceError', 'EvalError', 'URIError', 'NaN', 'Infinity', 'undefined', 'globalThis', 'parseInt',
-                'parseFloat', 'isNaN', 'isFinite', 'encodeURI', 'encodeURIComponent', 'decodeURI', 'decodeURIComponent', 'Function', 'Iterator'];
+                'parseFloat', 'isNaN', 'isFinite', 'encodeURI', 'encodeURIComponent', 'decodeURI', 'decodeURIComponent', 'Function'];
             for (const name of Object.getOwnPropertyNames(globalThis)) if (!kept.includes(name)) delete globalThis[name];
             delete Math.random; delete String.raw; delete Array.prototype.toLocaleString; delete String.prototype.normalize;
+            // They ask an iterator for its next value until it ends; one made of the engine's own functions never does, and runs no statement.
+            const iterator = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]()));
+            for (const name of Object.getOwnPropertyNames(iterator)) delete iterator[name];
+            for (const name of ['union', 'intersection', 'difference', 'symmetricDifference', 'isSubsetOf', 'isSupersetOf', 'isDisjointFrom']) delete Set.prototype[name];
             const limit = 1e6;
             const own = f => Function.prototype.call.bind(f);
             const bound = (length, what) => { if (!(length <= limit)) throw new RangeError(what + ' would make a text of ' + length + ' characters; at most ' + limit + ' are allowed'); };
             const { repeat, padStart, padEnd, replace, replaceAll } = String.prototype;
             const [repeatOf, padStartOf, padEndOf, replaceOf, replaceAllOf] = [own(repeat), own(padStart), own(padEnd), own(replace), own(replaceAll)];
             const define = (target, name, value) => Object.defineProperty(target, name, { value, writable: true, configurable: true });
-            const parts = (text, pattern, replacement, every) => {
-                if (typeof replacement === 'function') return;
+            // What is bounded is made a text or a number once: an object could answer otherwise when it is asked again.
+            const replaced = (of, text, pattern, replacement, every) => {
+                if (typeof replacement === 'function') return of(text, pattern, replacement);
                 const r = `${replacement}`;
                 const each = r.length + (r.includes('$`') || r.includes("$'") ? text.length : 0);
                 bound(text.length + each * (every || typeof pattern === 'object' ? text.length + 1 : 1), 'replace');
+                return of(text, pattern, r);
             };
-            define(String.prototype, 'repeat', function (n) { const s = `${this}`; bound(s.length * n, 'repeat'); return repeatOf(s, n); });
-            define(String.prototype, 'padStart', function (n, fill) { bound(+n, 'padStart'); return padStartOf(this, n, fill); });
-            define(String.prototype, 'padEnd', function (n, fill) { bound(+n, 'padEnd'); return padEndOf(this, n, fill); });
-            define(String.prototype, 'replace', function (p, r) { parts(`${this}`, p, r, false); return replaceOf(this, p, r); });
-            define(String.prototype, 'replaceAll', function (p, r) { parts(`${this}`, p, r, true); return replaceAllOf(this, p, r); });
+            define(String.prototype, 'repeat', function (n) { const s = `${this}`, times = +n; bound(s.length * times, 'repeat'); return repeatOf(s, times); });
+            define(String.prototype, 'padStart', function (n, fill) { const length = +n; bound(length, 'padStart'); return padStartOf(this, length, fill); });
+            define(String.prototype, 'padEnd', function (n, fill) { const length = +n; bound(length, 'padEnd'); return padEndOf(this, length, fill); });
+            define(String.prototype, 'replace', function (p, r) { return replaced(replaceOf, `${this}`, p, r, false); });
+            define(String.prototype, 'replaceAll', function (p, r) { return replaced(replaceAllOf, `${this}`, p, r, true); });
+            for (const name of ['toSorted', 'toReversed', 'toSpliced', 'with']) {
+                const of = own(Array.prototype[name]);
+                define(Array.prototype, name, function (...rest) {
+                    if (!Array.isArray(this) || this.length > limit) throw new RangeError(name + ' takes a list of at most ' + limit + ' items');
+                    return of(this, ...rest);
+                });
+            }
             define(String.prototype, 'concat', function (...rest) {
                 let text = `${this}`;
                 for (let i = 0; i < rest.length; i++) { const part = `${rest[i]}`; bound(text.length + part.length, 'concat'); text += part; }

@@ -10,12 +10,16 @@ namespace FastDraft.Core.Workflows;
 
 /// <summary>
 /// Liquid templates over <c>Variables</c> and <c>Input</c>. Templates see JSON values alone, never CLR objects; they include no other
-/// template, know no time, and stop at half a second, 10,000 rounds and a million characters.
+/// template, know no time and no chance, and stop at half a second, 10,000 rounds and a million characters.
 /// </summary>
 internal static class LiquidTemplates
 {
     private const int MaxLength = 1 << 20;
     private const int MaxRounds = 10_000;
+
+    // With them a replay would not give the same text, or the template would write another one.
+    private static readonly (string Owner, string Function)[] Withheld =
+        [("date", "now"), ("math", "random"), ("math", "uuid"), ("object", "eval"), ("object", "eval_template")];
 
     /// <exception cref="ExpressionException">It does not parse, fails, or goes past a limit.</exception>
     public static string Render(string source, WorkflowDefinition definition, WorkflowState state, ScriptContext context)
@@ -38,6 +42,11 @@ internal static class LiquidTemplates
             OnOutputLimit = ScriptLimitBehavior.Throw, ObjectRecursionLimit = 32, RegexTimeOut = TimeSpan.FromMilliseconds(100), CancellationToken = limit.Token,
             EnableRelaxedMemberAccess = true, StrictVariables = false, MemberRenamer = member => member.Name,
         };
+        foreach (var (owner, function) in Withheld)
+        {
+            (run.BuiltinObject[owner] as ScriptObject)?.Remove(function);
+        }
+
         run.PushCulture(CultureInfo.InvariantCulture);
         run.PushGlobal(model);
 
