@@ -20,6 +20,11 @@ if (args is ["prompts", ..])
     return FastDraft.Benchmarks.PromptRates.Run(args[1..]);
 }
 
+if (args is ["speculate", _, _, _, ..])
+{
+    return FastDraft.Benchmarks.SpeculativeRates.Run(args[1..]);
+}
+
 if (args is ["batch", ..])
 {
     return FastDraft.Benchmarks.BatchRates.Run(args[1..]);
@@ -42,6 +47,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks decode <model folder> [tokens=128] [runs=5] [threads=2] [engine=cpu|torch]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks generate <model folder> [rows=1024] [tokens=224] [prompt=32]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks prompts <model folder> <prompts.jsonl> [tokens=128] [threads=2]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks speculate <target folder> <draft folder> <prompts.jsonl> [tokens=128] [repeats=5] [draft lengths=1,2,3,4]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks batch <model folder> [sequences=64] [positions=128] [threads=2]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks validate <workflow.json> [activities=200] [runs=20]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");

@@ -340,19 +340,30 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     /// <summary>mixed = silu(gate) * up</summary>
     private void Gate(int numRows) => Rows(_gate, numRows, 4 * _model.Config.IntermediateSize);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void GateRows(int start, int end)
     {
         var size = _model.Config.IntermediateSize;
         for (var row = start; row < end; row++)
         {
-            var gate = new ReadOnlySpan<float>(_gateUp + ((long)row * 2 * size), size);
-            var up = new ReadOnlySpan<float>(_gateUp + ((long)row * 2 * size) + size, size);
-            var mixed = new Span<float>(_mixed + ((long)row * size), size);
-            TensorPrimitives.Sigmoid(gate, mixed);
-            TensorPrimitives.Multiply(mixed, gate, mixed);
-            TensorPrimitives.Multiply(mixed, up, mixed);
+            var gate = _gateUp + ((long)row * 2 * size);
+            var mixed = _mixed + ((long)row * size);
+            var i = 0;
+            for (; i + Lanes <= size; i += Lanes)
+            {
+                Gated(Vector512.Load(gate + i), Vector512.Load(gate + size + i)).Store(mixed + i);
+            }
+
+            for (; i < size; i++)
+            {
+                mixed[i] = Gated(Vector512.Create(gate[i]), Vector512.Create(gate[size + i]))[0];
+            }
         }
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Gated(Vector512<float> gate, Vector512<float> up) =>
+        gate * up / (Vector512<float>.One + FloatExponential.Of(-gate));
 
     private void Reserve(int numRows)
     {
@@ -500,18 +511,12 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
                 max = MathF.Max(max, most[lane]);
             }
 
-            for (var position = 0; position < length; position += Lanes)
-            {
-                ((Vector512.Load(scores + position) - Vector512.Create(max)) * Vector512.Create(scale)).Store(scores + position);
-            }
-
-            // TensorPrimitives rather than Vector512.Exp: a loop is compiled optimized at once, that method only after some hundred milliseconds.
-            var padded = new Span<float>(scores, last + Lanes);
-            TensorPrimitives.Exp(padded, padded);
             var sum = Vector512<float>.Zero;
             for (var position = 0; position < length; position += Lanes)
             {
-                sum += Vector512.Load(scores + position);
+                var law = FloatExponential.Of((Vector512.Load(scores + position) - Vector512.Create(max)) * Vector512.Create(scale));
+                law.Store(scores + position);
+                sum += law;
             }
 
             return Vector512.Sum(sum);
