@@ -25,6 +25,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly LeaseOwner owner;
     private readonly Sweeper sweeper;
     private readonly KeyBuilder keys;
+    private readonly TimeProvider clock;
     private Task reconciling = Task.CompletedTask;
     private int disposed;
     private Task scheduling = Task.CompletedTask;
@@ -32,6 +33,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
         Store = store;
+        clock = options.Clock;
         Definitions = new DefinitionStore(store, options);
         owner = new LeaseOwner(store.DataFolder);
         sweeper = new Sweeper(store, owner);
@@ -39,8 +41,7 @@ public sealed class PipelineHost : IAsyncDisposable
         var client = new BackgroundJobClient(jobs);
         engine = new RunEngine(options, store, Definitions);
         Attempts = new AttemptRunner(options, store, engine, keys, owner);
-        reconciler = new Reconciler(options, store, engine, Attempts, new WaitRunner(store, engine), keys, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
-        engine.ChildAdded = reconciler.TakeUp;
+        reconciler = new Reconciler(options, store, engine, Attempts, new WaitRunner(store, engine, options.Clock), keys, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
         Scheduler = new Scheduler(store, options, Definitions);
         schedules = new ScheduleLoop(
             store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs), reconciler.Wake);
@@ -84,11 +85,13 @@ public sealed class PipelineHost : IAsyncDisposable
     }
 
     public async Task<Guid> SubmitAsync(
-        WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache = false, CancellationToken ct = default)
+        WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache = false, string? triggerActivityId = null,
+        string? correlationId = null, CancellationToken ct = default)
     {
         var id = Guid.CreateVersion7();
         TakeUp(id);
-        await engine.SubmitAsync(id, definition, inputs, bypassCache, ct);
+        var start = new WorkflowStart(TriggerActivityId: triggerActivityId, CorrelationId: correlationId);
+        await engine.SubmitAsync(RunEngine.Pending(id, definition, inputs, start, clock.GetUtcNow(), bypassCache), ct);
         Failpoint.Reach(Failpoint.Submitted);
         reconciler.Wake();
         return id;
@@ -98,6 +101,15 @@ public sealed class PipelineHost : IAsyncDisposable
     public void TakeUp(Guid runId) => reconciler.TakeUp(runId);
 
     public IAsyncEnumerable<RunEvent> WatchAsync(Guid runId, CancellationToken ct = default) => Store.WatchAsync(runId, ct);
+
+    /// <summary>Hands an event to every run that waits for it, and starts the published workflows that it triggers.</summary>
+    /// <returns>How many waits it answered and how many runs it started.</returns>
+    public async Task<(int Waits, int Runs)> PublishEventAsync(string eventName, JsonNode? payload = null, string? correlationId = null, CancellationToken ct = default)
+    {
+        var reached = await engine.PublishAsync(eventName, payload, correlationId, ct);
+        reconciler.Wake();
+        return reached;
+    }
 
     public async Task<bool> CancelAsync(Guid runId, CancellationToken ct = default)
     {
@@ -133,7 +145,6 @@ public sealed class PipelineHost : IAsyncDisposable
         owner.Dispose();
         keys.Dispose();
         engine.Dispose();
-        Scheduler.Dispose();
         Definitions.Dispose();
         stop.Dispose();
     }

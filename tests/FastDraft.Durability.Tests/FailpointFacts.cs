@@ -19,7 +19,7 @@ public sealed class FailpointFacts : IDisposable
     [MemberData(nameof(Points))]
     public async Task A_host_that_dies_there_loses_and_doubles_nothing(string point)
     {
-        using (var dying = pipeline.StartHostProcess(MakeAndCopy(), failpoint: point))
+        using (var dying = pipeline.StartHostProcess(MakeWaitAndCopy(), failpoint: point))
         {
             await dying.WaitForExitAsync();
             Assert.Equal(128 + 9, dying.ExitCode);

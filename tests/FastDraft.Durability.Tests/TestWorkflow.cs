@@ -17,12 +17,22 @@ internal static class TestWorkflow
         return Sequence(make, Activity("copy", "Copy", ("suffix", Literal("String", suffix))));
     }
 
+    /// <summary>Make, a wait, then Copy: every durable action of a host.</summary>
+    public static JsonObject MakeWaitAndCopy() => Sequence(
+        Activity("make", "Make", ("number", Literal("Int64", 1))), Core("wait", "Delay", ("timeSpan", Literal("TimeSpan", "00:00:00.010"))),
+        Activity("copy", "Copy", ("suffix", Literal("String", "a"))));
+
     public static JsonObject Misbehave(string act, long bytes = 0) =>
         Sequence(Activity("misbehave", "Misbehave", ("act", Literal("String", act)), ("bytes", Literal("Int64", bytes))));
 
-    public static JsonObject Activity(string id, string stage, params (string Name, JsonObject Value)[] settings)
+    public static JsonObject Activity(string id, string stage, params (string Name, JsonObject Value)[] settings) => Node(id, "FastDraft." + stage, settings);
+
+    /// <summary>An activity of the engine's own.</summary>
+    public static JsonObject Core(string id, string type, params (string Name, JsonObject Value)[] inputs) => Node(id, "Elsa." + type, inputs);
+
+    private static JsonObject Node(string id, string type, (string Name, JsonObject Value)[] settings)
     {
-        var activity = new JsonObject { ["id"] = id, ["type"] = "FastDraft." + stage, ["version"] = 1 };
+        var activity = new JsonObject { ["id"] = id, ["type"] = type, ["version"] = 1 };
         foreach (var (name, value) in settings)
         {
             activity[name] = value;

@@ -38,7 +38,7 @@ internal static class RunCommand
             var inputs = definition is null ? null : EmbeddedPipeline.CheckedInputs(options, definition, EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!));
             await using var host = await PipelineHost.StartAsync(options, token);
             var run = resumed is null
-                ? await host.SubmitAsync(definition!, inputs!, parsed.GetValue(noCache), token)
+                ? await host.SubmitAsync(definition!, inputs!, parsed.GetValue(noCache), ct: token)
                 : await ResumeAsync(host, await EmbeddedPipeline.FindRunAsync(host.Queries, resumed, token), token);
             return await FollowAsync(host, run, SharedOptions.IsQuiet(parsed, quiet), SharedOptions.IsJson(parsed), interrupts);
         }));

@@ -62,7 +62,7 @@ internal static class ScheduleCommand
         {
             var options = EmbeddedPipeline.Options(store.DataFolder);
             using var definitions = new DefinitionStore(store, options);
-            using var scheduler = new Scheduler(store, options, definitions);
+            var scheduler = new Scheduler(store, options, definitions);
             var started = await scheduler.BackfillAsync(parsed.GetValue(name)!, Instant(parsed.GetValue(from)!), Instant(parsed.GetValue(to)!), token);
             if (SharedOptions.IsJson(parsed))
             {

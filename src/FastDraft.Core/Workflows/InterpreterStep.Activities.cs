@@ -137,19 +137,10 @@ internal sealed partial class InterpreterStep
                 Complete(instance, "Done");
                 break;
             case ActivityTypes.ExecuteWorkflow or ActivityTypes.DispatchWorkflow:
-                var child = new StartChild(
+                var waits = IsTrue(instance, "waitForCompletion");
+                Await(instance, waits ? Awaited.Child : Awaited.ChildStart, new StartChild(
                     instance.Id, ChildId(instance), Required(instance, "workflowDefinitionId"), instance.Inputs.GetValueOrDefault("input")?.DeepClone() as JsonObject ?? [],
-                    Text(instance, "correlationId"), IsTrue(instance, "waitForCompletion"));
-                if (child.Wait)
-                {
-                    Await(instance, Awaited.Child, child);
-                }
-                else
-                {
-                    _effects.Add(child);
-                    CompleteWithResult(instance, ChildReference(instance));
-                }
-
+                    Text(instance, "correlationId"), waits));
                 break;
             case ActivityTypes.Gate:
                 Await(instance, Awaited.Gate, new OpenGate(instance.Id, activity.Id, Required(instance, "title"), Text(instance, "instructions")));

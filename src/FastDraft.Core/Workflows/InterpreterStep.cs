@@ -95,7 +95,10 @@ internal sealed partial class InterpreterStep
             case ChildEnded e when Waiting(e.ActivityInstanceId, Awaited.Child) is { } instance:
                 Resume(instance, () => CompleteWithResult(instance, ChildResult(instance, e)));
                 break;
-            case ChildNotStarted e when Waiting(e.ActivityInstanceId, Awaited.Child) is { } instance:
+            case ChildStarted e when Waiting(e.ActivityInstanceId, Awaited.ChildStart) is { } instance:
+                Resume(instance, () => CompleteWithResult(instance, ChildReference(instance)));
+                break;
+            case ChildNotStarted e when (Waiting(e.ActivityInstanceId, Awaited.Child) ?? Waiting(e.ActivityInstanceId, Awaited.ChildStart)) is { } instance:
                 Resume(instance, () => throw new ActivityFaultException(e.Message));
                 break;
         }

@@ -20,7 +20,12 @@ public enum Awaited
     Timer,
     Event,
     Gate,
+
+    /// <summary>The end of a child.</summary>
     Child,
+
+    /// <summary>Only that a child exists.</summary>
+    ChildStart,
 }
 
 /// <summary>

@@ -43,6 +43,9 @@ public sealed record EventReceived(string ActivityInstanceId, JsonNode? Payload)
 /// <summary>A person answered <see cref="OpenGate"/>.</summary>
 public sealed record GateDecided(string ActivityInstanceId, bool Approved, string By, string? Reason) : WorkflowEvent;
 
+/// <summary>The child of a <see cref="StartChild"/> that does not wait for its end exists.</summary>
+public sealed record ChildStarted(string ActivityInstanceId) : WorkflowEvent;
+
 /// <summary>A child of <see cref="StartChild"/> reached a terminal status.</summary>
 public sealed record ChildEnded(string ActivityInstanceId, WorkflowStatus Status, JsonObject Outputs) : WorkflowEvent;
 
@@ -91,8 +94,8 @@ public sealed record WaitForEvent(string ActivityInstanceId, string EventName, s
 public sealed record OpenGate(string ActivityInstanceId, string ActivityId, string Title, string? Instructions) : WorkflowEffect;
 
 /// <summary>
-/// Start the published version of a workflow as a run with the id <paramref name="ChildId"/>; where <paramref name="Wait"/> is set, answer
-/// with <see cref="ChildEnded"/>. Answer with <see cref="ChildNotStarted"/> where it cannot be started.
+/// Start the published version of a workflow as a run with the id <paramref name="ChildId"/>. Answer with <see cref="ChildEnded"/> where
+/// <paramref name="Wait"/> is set and with <see cref="ChildStarted"/> where it is not; with <see cref="ChildNotStarted"/> where it cannot be started.
 /// </summary>
 public sealed record StartChild(
     string ActivityInstanceId, Guid ChildId, string DefinitionId, JsonObject Inputs, string? CorrelationId, bool Wait) : WorkflowEffect;

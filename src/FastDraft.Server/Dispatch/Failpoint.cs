@@ -11,6 +11,8 @@ namespace FastDraft.Server.Dispatch;
 internal static class Failpoint
 {
     public const string Submitted = "submitted";
+    public const string Begun = "begun";
+    public const string Answered = "answered";
     public const string BeforeKeyed = "before-keyed";
     public const string Keyed = "keyed";
     public const string Leased = "leased";
@@ -23,7 +25,7 @@ internal static class Failpoint
     public const string JobDone = "job-done";
 
     public static FrozenSet<string> All { get; } =
-        FrozenSet.Create(Submitted, BeforeKeyed, Keyed, Leased, InputsReady, WorkerEnded, OutputStored, BeforeCommit, Committing, Committed, JobDone);
+        FrozenSet.Create(Submitted, Begun, Answered, BeforeKeyed, Keyed, Leased, InputsReady, WorkerEnded, OutputStored, BeforeCommit, Committing, Committed, JobDone);
 
     private static readonly string? Chosen = Environment.GetEnvironmentVariable("FASTDRAFT_FAILPOINT");
 

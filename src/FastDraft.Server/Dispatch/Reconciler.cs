@@ -58,7 +58,8 @@ internal sealed class Reconciler(
         {
             try
             {
-                var quiet = await waits.AnswerDueAsync(IsMine, stop);
+                await TakeUpChildrenAsync(stop);
+                var quiet = await waits.AnswerDueAsync(options.TakesUpUnfinishedRuns ? null : [.. takenUp.Keys], stop);
                 await ReconcileOnceAsync(stop);
                 await signal.WaitAsync(quiet, stop);
             }
@@ -82,7 +83,16 @@ internal sealed class Reconciler(
         await using var db = store.Open();
         foreach (var id in await db.Runs.Where(r => r.CancelRequested && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling)).Select(r => r.Id).ToListAsync(ct))
         {
-            await EachAsync(() => engine.CommitAsync(id, new CancelRequested(), (_, _) => Task.FromResult(true), ct));
+            await EachAsync(() => engine.CancelAsync(id, ct));
+        }
+
+        foreach (var id in (await db.Runs.Where(r => r.State == RunState.Pending && !r.CancelRequested).OrderBy(r => r.CreatedAt).Select(r => r.Id).ToListAsync(ct)).Where(IsMine))
+        {
+            await EachAsync(() => engine.BeginAsync(id, ct));
+            Failpoint.Reach(Failpoint.Begun);
+
+            // What it asked for is looked at next, not at the next tick.
+            Wake();
         }
 
         var rows = await db.StageRuns.AsNoTracking()
@@ -118,6 +128,26 @@ internal sealed class Reconciler(
                 case StageRunState.Queued when IsMine(row) && !enqueued.ContainsKey(row.Id) && busy.Add(row.KeyDigest):
                     await EachAsync(() => DispatchAsync(db, row, ct));
                     break;
+            }
+        }
+    }
+
+    /// <summary>Whoever is responsible for a run is so for those that it started.</summary>
+    private async Task TakeUpChildrenAsync(CancellationToken ct)
+    {
+        if (options.TakesUpUnfinishedRuns)
+        {
+            return;
+        }
+
+        await using var db = store.Open();
+        foreach (var run in await db.Runs
+            .Where(r => r.ParentRunId != null && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling))
+            .OrderBy(r => r.CreatedAt).Select(r => new { r.Id, Parent = r.ParentRunId!.Value }).ToListAsync(ct))
+        {
+            if (takenUp.ContainsKey(run.Parent))
+            {
+                takenUp[run.Id] = 0;
             }
         }
     }

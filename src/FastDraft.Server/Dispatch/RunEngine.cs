@@ -4,6 +4,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
+using FastDraft.Server.Scheduling;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -14,41 +15,102 @@ namespace FastDraft.Server.Dispatch;
 /// </summary>
 internal sealed class RunEngine(PipelineOptions options, PipelineStore store, DefinitionStore definitions) : IDisposable
 {
+    /// <summary>Runs that start one another, the first included: a workflow that starts itself ends there.</summary>
+    private const int MaxDepth = 16;
+
     private readonly SemaphoreSlim engine = new(1);
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
 
-    /// <summary>Called with each child run, so that the host of its parent takes it up.</summary>
-    public Action<Guid>? ChildAdded { get; set; }
-
     public void Dispose() => engine.Dispose();
 
-    public async Task SubmitAsync(
-        Guid id, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, CancellationToken ct)
+    public async Task SubmitAsync(RunRow run, CancellationToken ct)
     {
         await using var db = store.Open();
-        await AddAsync(db, id, definition, inputs, bypassCache, ct);
+        db.Runs.Add(run);
         await db.SaveChangesAsync(ct);
     }
 
-    /// <summary>Adds a run and the effects of its start to a transaction of the caller's.</summary>
-    public async Task AddAsync(
-        PipelineDbContext db, Guid id, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, CancellationToken ct,
-        string? triggerActivityId = null, string? correlationId = null, (Guid Run, string Instance)? parent = null)
-    {
-        var run = new RunRow
+    /// <summary>
+    /// A run that has not begun: the loop of a host that takes it up begins it. So whoever starts runs (a person, a schedule, another
+    /// run) only adds a row, and a workflow that starts itself cannot keep a transaction busy.
+    /// </summary>
+    public static RunRow Pending(
+        Guid id, WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, WorkflowStart start, DateTimeOffset now, bool bypassCache = false, Guid? parent = null) => new()
         {
-            Id = id, WorkflowName = definition.Name, DefinitionId = definition.DefinitionId, DefinitionVersion = definition.Version, DefinitionJson = definition.ToJson(), DefinitionDigest = definition.Digest.ToString(),
-            InputsJson = JsonSerializer.Serialize(inputs), State = RunState.Running, BypassCache = bypassCache, CreatedAt = Now,
-            ParentRunId = parent?.Run, ParentInstanceId = parent?.Instance,
+            Id = id, WorkflowName = definition.Name, DefinitionId = definition.DefinitionId, DefinitionVersion = definition.Version, DefinitionJson = definition.ToJson(),
+            DefinitionDigest = definition.Digest.ToString(), InputsJson = JsonSerializer.Serialize(inputs), State = RunState.Pending, BypassCache = bypassCache,
+            CreatedAt = now.ToUnixTimeMilliseconds(), CorrelationId = start.CorrelationId, ParentRunId = parent,
+            StateJson = new WorkflowState
+            {
+                InstanceId = id.ToString(), TriggerActivityId = start.TriggerActivityId, TriggerPayload = start.TriggerPayload?.DeepClone(), CorrelationId = start.CorrelationId,
+            }.ToJson(),
         };
-        db.Runs.Add(run);
-        var start = new WorkflowStart(id.ToString(), triggerActivityId, CorrelationId: correlationId);
-        await ApplyAsync(db, run, Interpreter.Start(definition, options.Stages, inputs, start), ct);
-    }
+
+    /// <summary>Begins a pending run; nothing where another host did, or where it was cancelled.</summary>
+    public Task<bool> BeginAsync(Guid runId, CancellationToken ct) => TransactAsync(runId, async (db, run) =>
+    {
+        if (run.State != RunState.Pending || run.CancelRequested)
+        {
+            return false;
+        }
+
+        run.State = RunState.Running;
+        await ApplyAsync(db, run, Guarded(() =>
+        {
+            var start = WorkflowState.FromJson(run.StateJson);
+            return Interpreter.Start(
+                WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, JsonSerializer.Deserialize<Dictionary<string, JsonNode?>>(run.InputsJson)!,
+                new WorkflowStart(run.Id.ToString(), start.TriggerActivityId, start.TriggerPayload, start.CorrelationId));
+        }), ct);
+        return true;
+    }, ct);
 
     /// <summary>One transaction: the change, the interpreter's answer to the event, and the effects of that answer.</summary>
-    public async Task<bool> CommitAsync(Guid runId, WorkflowEvent? happened, Func<PipelineDbContext, RunRow, Task<bool>> change, CancellationToken ct)
+    /// <param name="happened">Null: only the change.</param>
+    public Task<bool> CommitAsync(Guid runId, WorkflowEvent? happened, Func<PipelineDbContext, RunRow, Task<bool>> change, CancellationToken ct) =>
+        CommitAsync(runId, happened is null ? null : () => happened, change, ct);
+
+    /// <inheritdoc cref="CommitAsync(Guid, WorkflowEvent?, Func{PipelineDbContext, RunRow, Task{bool}}, CancellationToken)"/>
+    public Task<bool> CommitAsync(Guid runId, Func<WorkflowEvent>? happened, Func<PipelineDbContext, RunRow, Task<bool>> change, CancellationToken ct) =>
+        TransactAsync(runId, async (db, run) =>
+        {
+            if (!await change(db, run))
+            {
+                return false;
+            }
+
+            await db.SaveChangesAsync(ct);
+            if (happened is not null && !RunStateMachine.IsTerminal(run.State))
+            {
+                await ApplyAsync(db, run, Guarded(() => Interpreter.Apply(
+                    WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), happened())), ct);
+            }
+
+            return true;
+        }, ct);
+
+    /// <summary>Cancels a run: stages in flight are stopped first, and the run ends with the last of them.</summary>
+    public Task<bool> CancelAsync(Guid runId, CancellationToken ct) => TransactAsync(runId, async (db, run) =>
+    {
+        if (RunStateMachine.IsTerminal(run.State))
+        {
+            return false;
+        }
+
+        run.State = RunState.Cancelling;
+        await StopStagesAsync(db, run.Id, null, ct);
+        await db.SaveChangesAsync(ct);
+        if (!await db.StageRuns.AnyAsync(s => s.RunId == runId && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling), ct))
+        {
+            await ApplyAsync(db, run, Guarded(() => Interpreter.Apply(
+                WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), new CancelRequested())), ct);
+        }
+
+        return true;
+    }, ct);
+
+    private async Task<bool> TransactAsync(Guid runId, Func<PipelineDbContext, RunRow, Task<bool>> act, CancellationToken ct)
     {
         await engine.WaitAsync(ct);
         try
@@ -57,26 +119,9 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
             // Opened as a writer at once: a reader that upgrades could meet a busy database.
             await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
             var run = await db.Runs.SingleAsync(r => r.Id == runId, ct);
-            if (!await change(db, run))
+            if (!await act(db, run))
             {
                 return false;
-            }
-
-            await db.SaveChangesAsync(ct);
-            if (happened is CancelRequested && run.State == RunState.Running)
-            {
-                run.State = RunState.Cancelling;
-                await StopStagesAsync(db, run.Id, null, ct);
-            }
-
-            if (happened is not null && !RunStateMachine.IsTerminal(run.State))
-            {
-                var busy = await db.StageRuns.AnyAsync(s => s.RunId == runId && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling), ct)
-                    || db.ChangeTracker.Entries<StageRunRow>().Any(e => e.Entity.State == StageRunState.Cancelling);
-                if (happened is not CancelRequested || !busy)
-                {
-                    await ApplyAsync(db, run, Answer(run, happened), ct);
-                }
             }
 
             run.Version++;
@@ -90,16 +135,19 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
         }
     }
 
-    /// <summary>A saved state that cannot be read ends its run, visibly, instead of stopping whoever brings it the next event.</summary>
-    private Transition Answer(RunRow run, WorkflowEvent happened)
+    /// <summary>
+    /// The interpreter is a pure function: what it cannot do now it can never do. That ends the run, visibly, instead of stopping whoever
+    /// brings it the next event.
+    /// </summary>
+    private static Transition Guarded(Func<Transition> transition)
     {
         try
         {
-            return Interpreter.Apply(WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), happened);
+            return transition();
         }
-        catch (Exception e) when (e is FormatException or WorkflowFormatException)
+        catch (Exception e) when (e is not OutOfMemoryException)
         {
-            var reason = $"The saved state of the run cannot be read: {e.Message}";
+            var reason = $"The saved state of the run cannot be taken further: {e.Message}";
             return new Transition(new WorkflowState { Status = WorkflowStatus.Faulted }, [new FinishWorkflow(WorkflowStatus.Faulted, reason)]);
         }
     }
@@ -108,11 +156,14 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
     {
         run.StateJson = transition.State.ToJson();
         run.CorrelationId = transition.State.CorrelationId;
+
+        // A run that is being cancelled begins nothing; what it would wait for goes with its end.
+        var isRunning = run.State == RunState.Running;
         foreach (var effect in transition.Effects)
         {
             switch (effect)
             {
-                case StartStage start when run.State == RunState.Running:
+                case StartStage start when isRunning:
                     db.StageRuns.Add(new StageRunRow
                     {
                         Id = Guid.CreateVersion7(), RunId = run.Id, ActivityInstanceId = start.ActivityInstanceId, ActivityId = start.ActivityId,
@@ -123,25 +174,22 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
                 case CancelStage cancel:
                     await StopStagesAsync(db, run.Id, cancel.ActivityInstanceId, ct);
                     break;
-                case StartTimer timer:
+                case StartTimer timer when isRunning:
                     Wait(db, run, timer.ActivityInstanceId, WaitKind.Timer).DueAt = DueAt(timer.Due);
                     break;
-                case WaitForEvent wait:
+                case WaitForEvent wait when isRunning:
                     var waiting = Wait(db, run, wait.ActivityInstanceId, WaitKind.Event);
                     (waiting.EventName, waiting.CorrelationId) = (wait.EventName, wait.CorrelationId);
                     break;
-                case OpenGate gate:
+                case OpenGate gate when isRunning:
                     var opened = Wait(db, run, gate.ActivityInstanceId, WaitKind.Gate);
                     (opened.ActivityId, opened.Title, opened.Instructions) = (gate.ActivityId, gate.Title, gate.Instructions);
                     break;
-                case StartChild child:
+                case StartChild child when isRunning:
                     await StartChildAsync(db, run, child, ct);
                     break;
                 case CancelWait cancel:
                     await EndWaitsAsync(db, run, cancel.ActivityInstanceId, ct);
-                    break;
-                case PublishEvent published:
-                    await PublishAsync(db, published, published.IsLocal ? run.Id : null, ct);
                     break;
                 case WriteLine line:
                     db.Journal.Add(new JournalRow { RunId = run.Id, At = Now, Event = "WriteLine", Text = line.Text });
@@ -160,9 +208,15 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
                     run.State = run.State == RunState.Cancelling || finish.Status == WorkflowStatus.Cancelled ? RunState.Cancelled
                         : finish.Status == WorkflowStatus.Finished ? RunState.Succeeded : RunState.Failed;
                     (run.Incident, run.EndedAt) = (finish.Incident, Now);
-                    await AnswerParentAsync(db, run, finish.Status, transition.State, ct);
+                    await AnswerParentAsync(db, run, transition.State, ct);
                     break;
             }
+        }
+
+        // Last: an event reaches the waits that this very transition opened, too.
+        foreach (var published in transition.Effects.OfType<PublishEvent>())
+        {
+            await PublishAsync(db, published, run, ct);
         }
     }
 
@@ -197,70 +251,119 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
     /// <summary>The child and the wait for it appear with the state that asked for them; what hinders it is an answer like any other.</summary>
     private async Task StartChildAsync(PipelineDbContext db, RunRow run, StartChild child, CancellationToken ct)
     {
-        string? hindrance = null;
+        var wait = Wait(db, run, child.ActivityInstanceId, WaitKind.Child);
+        wait.ChildRunId = child.ChildId;
+        if (await AddChildAsync(db, run, child, ct) is { } hindrance)
+        {
+            (wait.DueAt, wait.PayloadJson) = (Now, new JsonObject { ["hindrance"] = hindrance }.ToJsonString());
+        }
+        else if (!child.Wait)
+        {
+            wait.DueAt = Now;
+        }
+    }
+
+    /// <returns>What hinders it, or null.</returns>
+    private async Task<string?> AddChildAsync(PipelineDbContext db, RunRow run, StartChild child, CancellationToken ct)
+    {
         try
         {
             if ((await definitions.FindPublishedAsync(child.DefinitionId, ct))?.Parse() is not { } definition)
             {
-                hindrance = $"There is no published workflow '{child.DefinitionId}'.";
+                return $"There is no published workflow '{child.DefinitionId}'.";
             }
-            else if (child.Inputs.FirstOrDefault(i => definition.Inputs.All(d => d.Name != i.Key)) is { Key: { } unknown })
+
+            if (child.Inputs.FirstOrDefault(i => definition.Inputs.All(d => d.Name != i.Key)) is { Key: { } unknown })
             {
-                hindrance = $"Workflow '{child.DefinitionId}' has no input '{unknown}'.";
+                return $"Workflow '{child.DefinitionId}' has no input '{unknown}'. It has: {string.Join(", ", definition.Inputs.Select(i => i.Name))}.";
             }
-            else
+
+            if (await IsTooDeepAsync(db, run, ct))
             {
-                var inputs = child.Inputs.ToDictionary(i => i.Key, i => i.Value?.DeepClone(), StringComparer.Ordinal);
-                await AddAsync(db, child.ChildId, definition, inputs, run.BypassCache, ct, correlationId: child.CorrelationId, parent: (run.Id, child.ActivityInstanceId));
-                ChildAdded?.Invoke(child.ChildId);
+                return $"{MaxDepth} runs started one another, the last one would start '{child.DefinitionId}': that goes on for ever.";
             }
+
+            var inputs = child.Inputs.ToDictionary(i => i.Key, i => i.Value?.DeepClone(), StringComparer.Ordinal);
+            var row = Pending(
+                child.ChildId, definition, RunInputs.Absolute(options, definition, inputs, Environment.CurrentDirectory), new WorkflowStart(CorrelationId: child.CorrelationId),
+                options.Clock.GetUtcNow(), run.BypassCache, run.Id);
+            row.ParentInstanceId = child.ActivityInstanceId;
+            db.Runs.Add(row);
+            return null;
         }
         catch (WorkflowFormatException e)
         {
-            hindrance = $"Workflow '{child.DefinitionId}' cannot be read: {e.Message}";
+            return $"Workflow '{child.DefinitionId}' cannot be read: {e.Message}";
+        }
+    }
+
+    private static async Task<bool> IsTooDeepAsync(PipelineDbContext db, RunRow run, CancellationToken ct)
+    {
+        var depth = 1;
+        for (var parent = run.ParentRunId; parent is not null && depth < MaxDepth; depth++)
+        {
+            parent = await db.Runs.Where(r => r.Id == parent).Select(r => r.ParentRunId).SingleOrDefaultAsync(ct);
         }
 
-        if (child.Wait || hindrance is not null)
+        return depth >= MaxDepth;
+    }
+
+    /// <summary>Publishes an event from outside; returns how many waits it answered and how many runs it started.</summary>
+    public async Task<(int Waits, int Runs)> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
+        var reached = await PublishAsync(db, new PublishEvent(eventName, payload, correlationId, IsLocal: false), null, ct);
+        await db.SaveChangesAsync(ct);
+        await transaction.CommitAsync(ct);
+        return reached;
+    }
+
+    /// <summary>Answers every open wait that the event reaches, and adds a run of each published workflow that it starts.</summary>
+    private async Task<(int Waits, int Runs)> PublishAsync(PipelineDbContext db, PublishEvent published, RunRow? publisher, CancellationToken ct)
+    {
+        await db.SaveChangesAsync(ct);
+        var (numWaits, numRuns) = (0, 0);
+        foreach (var wait in await db.Waits.Where(w => w.Kind == WaitKind.Event && w.DueAt == null && w.EventName == published.EventName).ToListAsync(ct))
         {
-            var wait = Wait(db, run, child.ActivityInstanceId, WaitKind.Child);
-            wait.ChildRunId = child.ChildId;
-            if (hindrance is not null)
+            if (EventDelivery.Reaches(published, wait.EventName!, wait.CorrelationId, wait.RunId == publisher?.Id))
             {
-                (wait.DueAt, wait.PayloadJson) = (Now, new JsonObject { ["hindrance"] = hindrance }.ToJsonString());
+                (wait.DueAt, wait.PayloadJson) = (Now, published.Payload?.ToJsonString());
+                numWaits++;
             }
         }
 
-        // A child without a stage may have ended already: its end looks for this wait.
-        if (db.Runs.Local.FirstOrDefault(r => r.Id == child.ChildId) is { } ended && RunStateMachine.IsTerminal(ended.State))
+        foreach (var (definition, activityId) in await EventTriggers.StartedByAsync(definitions, published, ct))
         {
-            var state = WorkflowState.FromJson(ended.StateJson);
-            await AnswerParentAsync(db, ended, state.Status, state, ct);
+            if (publisher is not null && await IsTooDeepAsync(db, publisher, ct))
+            {
+                db.Journal.Add(new JournalRow
+                {
+                    RunId = publisher.Id, At = Now, Event = "WriteLine",
+                    Text = $"Event '{published.EventName}' did not start '{definition.DefinitionId}': {MaxDepth} runs started one another.",
+                });
+                continue;
+            }
+
+            db.Runs.Add(Pending(
+                Guid.CreateVersion7(), definition, RunInputs.Absolute(options, definition, new Dictionary<string, JsonNode?>(), Environment.CurrentDirectory),
+                new WorkflowStart(TriggerActivityId: activityId, TriggerPayload: published.Payload, CorrelationId: published.CorrelationId), options.Clock.GetUtcNow(), parent: publisher?.Id));
+            numRuns++;
         }
+
+        return (numWaits, numRuns);
     }
 
-    /// <summary>Answers every open wait for the event; the loop that finds them due hands the answers over.</summary>
-    public async Task PublishAsync(PipelineDbContext db, PublishEvent published, Guid? onlyRun, CancellationToken ct)
+    private async Task AnswerParentAsync(PipelineDbContext db, RunRow run, WorkflowState state, CancellationToken ct)
     {
-        await db.SaveChangesAsync(ct);
-        foreach (var wait in await db.Waits.Where(w => w.Kind == WaitKind.Event && w.DueAt == null && w.EventName == published.EventName
-            && (onlyRun == null || w.RunId == onlyRun)
-            && (published.CorrelationId == null || w.CorrelationId == null || w.CorrelationId == published.CorrelationId)).ToListAsync(ct))
+        if (run.ParentInstanceId is not null && await db.Waits.FirstOrDefaultAsync(w => w.Kind == WaitKind.Child && w.ChildRunId == run.Id, ct) is { DueAt: null } wait)
         {
-            (wait.DueAt, wait.PayloadJson) = (Now, published.Payload?.ToJsonString());
-        }
-    }
-
-    private async Task AnswerParentAsync(PipelineDbContext db, RunRow run, WorkflowStatus status, WorkflowState state, CancellationToken ct)
-    {
-        if (run.ParentRunId is null)
-        {
-            return;
-        }
-
-        var wait = db.Waits.Local.FirstOrDefault(w => w.Kind == WaitKind.Child && w.ChildRunId == run.Id)
-            ?? await db.Waits.FirstOrDefaultAsync(w => w.Kind == WaitKind.Child && w.ChildRunId == run.Id, ct);
-        if (wait is { DueAt: null })
-        {
+            var status = run.State switch
+            {
+                RunState.Succeeded => WorkflowStatus.Finished,
+                RunState.Cancelled => WorkflowStatus.Cancelled,
+                _ => WorkflowStatus.Faulted,
+            };
             var outputs = new JsonObject(state.Outputs.Select(o => KeyValuePair.Create(o.Key, o.Value?.DeepClone())));
             (wait.DueAt, wait.PayloadJson) = (Now, new JsonObject { ["status"] = status.ToString(), ["outputs"] = outputs }.ToJsonString());
         }

@@ -108,7 +108,7 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
         (Member(activity.Json, "customProperties") as JsonObject)?[name] is JsonValue value && value.TryGetValue<string>(out var text) && text.Length > 0 ? text : null;
 
     // Only a literal: there is no run yet whose variables an expression could read.
-    private static string? Literal(WorkflowActivity activity, string input)
+    internal static string? Literal(WorkflowActivity activity, string input)
     {
         var given = Member(activity.Json, input);
         var expression = (given as JsonObject)?["expression"] as JsonObject;

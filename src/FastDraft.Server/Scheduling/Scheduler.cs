@@ -15,25 +15,12 @@ namespace FastDraft.Server.Scheduling;
 /// Starts the runs of schedules. A nominal time, its run and the schedule's cursor are one transaction that holds the write lock from its
 /// first read: any number of hosts may look at once, and a kill anywhere leaves a nominal time decided or not, never half.
 /// </summary>
-public sealed class Scheduler : IDisposable
+public sealed class Scheduler(PipelineStore store, PipelineOptions options, DefinitionStore definitions)
 {
     // Bounds one transaction, and what a second-by-second schedule leaves behind after months of downtime.
     private const int MaxDecisions = 1000;
 
-    private readonly PipelineStore store;
-    private readonly PipelineOptions options;
-    private readonly DefinitionStore definitions;
-    private readonly RunEngine engine;
-
-    public Scheduler(PipelineStore store, PipelineOptions options, DefinitionStore definitions)
-    {
-        (this.store, this.options, this.definitions) = (store, options, definitions);
-        engine = new RunEngine(options, store, definitions);
-    }
-
     private DateTimeOffset Now => options.Clock.GetUtcNow();
-
-    public void Dispose() => engine.Dispose();
 
     /// <summary>Decides on every nominal time of every schedule that is due. Returns the runs it started.</summary>
     public async Task<IReadOnlyList<Guid>> TickAllAsync(CancellationToken ct)
@@ -81,7 +68,7 @@ public sealed class Scheduler : IDisposable
             var misfire = MisfirePolicies.Parse(row.Misfire) ?? MisfirePolicy.RunOnce;
             foreach (var nominal in due)
             {
-                var run = misfire.Runs(nominal, newest.Value, Now) ? await StartAsync(db, row, definition, nominal, ct) : (Guid?)null;
+                var run = misfire.Runs(nominal, newest.Value, Now) ? Start(db, row, definition, nominal) : (Guid?)null;
                 db.ScheduleTicks.Add(new ScheduleTickRow { ScheduleId = row.Id, NominalAt = nominal.ToUnixTimeMilliseconds(), RunId = run, DecidedAt = Now.ToUnixTimeMilliseconds() });
                 started.AddRange(run is { } id ? [id] : []);
             }
@@ -132,7 +119,7 @@ public sealed class Scheduler : IDisposable
                 continue;
             }
 
-            var run = await StartAsync(db, row, definition, nominal, ct);
+            var run = Start(db, row, definition, nominal);
             tick ??= db.ScheduleTicks.Add(new ScheduleTickRow { ScheduleId = row.Id, NominalAt = at }).Entity;
             (tick.RunId, tick.IsBackfill, tick.DecidedAt) = (run, true, Now.ToUnixTimeMilliseconds());
             started.Add((nominal, run));
@@ -207,7 +194,7 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    private async Task<Guid> StartAsync(PipelineDbContext db, ScheduleRow row, WorkflowDefinition definition, DateTimeOffset nominal, CancellationToken ct)
+    private Guid Start(PipelineDbContext db, ScheduleRow row, WorkflowDefinition definition, DateTimeOffset nominal)
     {
         var id = Guid.CreateVersion7();
         Dictionary<string, JsonNode?> inputs;
@@ -225,7 +212,7 @@ public sealed class Scheduler : IDisposable
             inputs[ScheduleStore.NominalTimeInput] = nominal.ToString("yyyy-MM-ddTHH:mm:ssK", CultureInfo.InvariantCulture);
         }
 
-        await engine.AddAsync(db, id, definition, inputs, bypassCache: false, ct, triggerActivityId: row.ActivityId);
+        db.Runs.Add(RunEngine.Pending(id, definition, inputs, new WorkflowStart(TriggerActivityId: row.ActivityId), Now));
         return id;
     }
 }

@@ -35,6 +35,7 @@ internal static class WorkflowRuns
         WaitForEvent e => new EventReceived(e.ActivityInstanceId, e.EventName),
         OpenGate e => new GateDecided(e.ActivityInstanceId, true, "ann", "good"),
         StartChild { Wait: true } e => new ChildEnded(e.ActivityInstanceId, WorkflowStatus.Finished, new JsonObject { ["answer"] = 42 }),
+        StartChild e => new ChildStarted(e.ActivityInstanceId),
         _ => null,
     };
 

@@ -81,6 +81,6 @@ internal static class ExecuteDefinition
         var absolute = RunInputs.Absolute(options, definition, inputs, Environment.CurrentDirectory);
         return RunInputs.Check(options, definition, absolute) is { Count: > 0 } problems
             ? (null, Problems.Result(StatusCodes.Status400BadRequest, [.. problems.Select(p => $"{p.Where}: {p.Message.TrimEnd('.')}." + (p.Hint is null ? "" : $" Try: {p.Hint}"))]))
-            : (await host.SubmitAsync(definition, absolute, ct: ct), null);
+            : (await host.SubmitAsync(definition, absolute, ct: ct, triggerActivityId: request?.TriggerActivityId, correlationId: request?.CorrelationId), null);
     }
 }
