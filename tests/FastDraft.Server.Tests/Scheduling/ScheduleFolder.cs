@@ -40,12 +40,7 @@ internal sealed class ScheduleFolder : IAsyncDisposable
         return made;
     }
 
-    public Scheduler Host()
-    {
-        var scheduler = new Scheduler(Store, Options(), Definitions);
-        owned.Add(scheduler);
-        return scheduler;
-    }
+    public Scheduler Host() => new(Store, Options(), Definitions);
 
     public static DateTimeOffset Time(string text) => DateTimeOffset.Parse(text, System.Globalization.CultureInfo.InvariantCulture, System.Globalization.DateTimeStyles.AssumeUniversal);
 

@@ -80,7 +80,10 @@ internal static class ExecuteDefinition
         // What would fail hours later fails here, before there is a run: a folder that does not exist, an accelerator that is not there.
         var absolute = RunInputs.Absolute(options, definition, inputs, Environment.CurrentDirectory);
         return RunInputs.Check(options, definition, absolute) is { Count: > 0 } problems
-            ? (null, Problems.Result(StatusCodes.Status400BadRequest, [.. problems.Select(p => $"{p.Where}: {p.Message.TrimEnd('.')}." + (p.Hint is null ? "" : $" Try: {p.Hint}"))]))
-            : (await host.SubmitAsync(definition, absolute, ct: ct, triggerActivityId: request?.TriggerActivityId, correlationId: request?.CorrelationId), null);
+            ? (null, Problems.Result(StatusCodes.Status400BadRequest, [.. problems.Select(Sentence)]))
+            : (await host.SubmitAsync(definition, absolute, triggerActivityId: request?.TriggerActivityId, correlationId: request?.CorrelationId, ct: ct), null);
     }
+    // Whoever reads this has fields before them, not a command line.
+    private static string Sentence(RunProblem problem) =>
+        $"{problem.Where}: {problem.Message.TrimEnd('.')}." + (problem.Hint is null || problem.Hint.StartsWith("--", StringComparison.Ordinal) ? "" : $" Try: {problem.Hint}");
 }

@@ -28,11 +28,20 @@
     }
   };
 
-  // The designer shows the errors of a save by itself and keeps quiet about all others.
+  // The designer starts a workflow without inputs and has nowhere to write them, so they are asked for here. It shows the errors of a
+  // save by itself and keeps quiet about all others.
   const send = window.fetch.bind(window);
   window.fetch = async (input, init) => {
-    const response = await send(input, init);
     const url = new URL(typeof input === "string" ? input : input.url ?? String(input), document.baseURI);
+    const started = url.origin === location.origin && url.pathname.match(/^\/elsa\/api\/workflow-definitions\/([^/]+)\/execute$/);
+    if (started) {
+      const given = await askForInputs(started[1]);
+      if (!given) {
+        return new Response(null, { status: 499, headers: { "x-elsa-workflow-cannot-start": "True" } });
+      }
+      init = { ...init, body: JSON.stringify({ ...await new Response(init.body).json(), input: given }) };
+    }
+    const response = await send(input, init);
     if (!response.ok && url.href.startsWith(api) && url.pathname !== "/elsa/api/workflow-definitions"
       && (response.headers.get("content-type") ?? "").startsWith("application/problem+json")) {
       report(await response.clone().json());
@@ -47,6 +56,58 @@
     const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Close" });
     close.addEventListener("click", () => box.replaceChildren());
     box.append(close);
+  }
+
+  const numbers = ["Int16", "Int32", "Int64", "Long", "Single", "Double", "Decimal"];
+
+  // What a person wants the inputs to be; null where they change their mind. An empty field leaves the default.
+  async function askForInputs(definition) {
+    const workflow = await send(`${api}/workflow-definitions/by-definition-id/${definition}?versionOptions=Latest`).then(r => r.ok ? r.json() : {});
+    if (!workflow.inputs?.length) {
+      return {};
+    }
+    const remembered = "inputs of " + definition;
+    const before = JSON.parse(sessionStorage.getItem(remembered) ?? "{}");
+    const fields = workflow.inputs.map(input => ({ input, field: fieldFor(input, workflow.customProperties?.inputDefaults?.[input.name], before[input.name]) }));
+    const dialog = document.querySelector(".inputs");
+    dialog.querySelector("h2").textContent = "Run " + workflow.name;
+    dialog.querySelector(".fields").replaceChildren(...fields.map(({ input, field }) => {
+      const label = document.createElement("label");
+      label.append(Object.assign(document.createElement("span"), { textContent: input.displayName || input.name }), field, Object.assign(document.createElement("small"), { textContent: input.description ?? "" }));
+      return label;
+    }));
+    dialog.returnValue = "";
+    dialog.showModal();
+    await new Promise(closed => dialog.addEventListener("close", closed, { once: true }));
+    if (dialog.returnValue !== "run") {
+      return null;
+    }
+    const given = {};
+    for (const { input, field } of fields) {
+      if (field.type === "checkbox") {
+        given[input.name] = field.checked;
+      } else if (field.value.trim() !== "") {
+        given[input.name] = numbers.includes(input.type) ? field.valueAsNumber : input.type === "String" ? field.value : asJson(field.value);
+      }
+    }
+    sessionStorage.setItem(remembered, JSON.stringify(given));
+    return given;
+  }
+
+  function fieldFor(input, fallback, before) {
+    const type = input.type === "Boolean" ? "checkbox" : numbers.includes(input.type) ? "number" : "text";
+    const shown = value => value === undefined || value === null ? "" : typeof value === "string" ? value : JSON.stringify(value);
+    return Object.assign(document.createElement("input"), type === "checkbox"
+      ? { name: input.name, type, checked: Boolean(before ?? fallback) }
+      : { name: input.name, type, step: "any", value: shown(before), placeholder: shown(fallback), spellcheck: false });
+  }
+
+  function asJson(text) {
+    try {
+      return JSON.parse(text);
+    } catch {
+      return text;
+    }
   }
 
   async function showRun() {
