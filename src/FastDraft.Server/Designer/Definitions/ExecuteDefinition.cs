@@ -83,6 +83,7 @@ internal static class ExecuteDefinition
             ? (null, Problems.Result(StatusCodes.Status400BadRequest, [.. problems.Select(Sentence)]))
             : (await host.SubmitAsync(definition, absolute, triggerActivityId: request?.TriggerActivityId, correlationId: request?.CorrelationId, ct: ct), null);
     }
+
     // Whoever reads this has fields before them, not a command line.
     private static string Sentence(RunProblem problem) =>
         $"{problem.Where}: {problem.Message.TrimEnd('.')}." + (problem.Hint is null || problem.Hint.StartsWith("--", StringComparison.Ordinal) ? "" : $" Try: {problem.Hint}");
