@@ -8,7 +8,7 @@ namespace FastDraft.Browser.Tests;
 /// </summary>
 public sealed class Studio(IPage page)
 {
-    private const int Patience = 90_000;
+    private const int Patience = 120_000;
     private readonly List<string> complaints = [];
 
     public IPage Page => page;
@@ -90,7 +90,7 @@ public sealed class Studio(IPage page)
         async () =>
         {
             await Editor(label).ClickAsync();
-            await page.Locator(".mud-popover-open .mud-list-item").GetByText(choice, new() { Exact = true }).ClickAsync();
+            await page.Locator($".mud-popover-open [role=option][aria-label='{choice}']").ClickAsync();
         },
         choice);
 

@@ -121,6 +121,95 @@ public sealed class DesignerApiFacts(RunningService service)
     }
 
     [Fact]
+    public async Task What_the_designer_sets_on_a_new_activity_counts_though_it_names_no_type()
+    {
+        var model = RunningService.Workflow("untyped", "untyped", "x");
+        model["root"]!["activities"]![0]!["text"]!["typeName"] = null;
+        model["root"]!["activities"]!.AsArray().Add(JsonNode.Parse(
+            """{ "id": "export", "type": "FastDraft.ExportDraft", "version": 1, "numParityPrompts": { "typeName": null, "expression": { "type": "Literal", "value": "zero" }, "memoryReference": null } }"""));
+        var (_, saved) = await service.SaveAsync(model, publish: false);
+
+        Assert.Equal("String", (string?)saved!["workflowDefinition"]!["root"]!["activities"]![0]!["text"]!["typeName"]);
+        var (status, problem) = await service.SaveAsync(model, publish: true);
+        Assert.Equal(400, status);
+        Assert.Contains(problem!["errors"]!["GeneralErrors"]!.AsArray(), e => ((string)e!).Contains("numParityPrompts", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task Of_a_hundred_interleaved_saves_of_four_editors_none_is_lost()
+    {
+        // Each editor saves as the designer does: three drafts, then it publishes, and it does not know of the others.
+        var saves = await Task.WhenAll(Enumerable.Range(0, 4).Select(editor => Task.Run(async () =>
+        {
+            var accepted = new List<(string Text, bool Publish, int Version, string Id)>();
+            for (var i = 0; i < 25; i++)
+            {
+                var (text, publish) = ($"editor {editor} save {i}", i % 4 == 3);
+                var (status, body) = await service.SaveAsync(RunningService.Workflow("shared", "shared", text), publish);
+                var definition = body!["workflowDefinition"]!;
+                Assert.Equal((200, text, publish), (status, TextOf(definition), (bool)definition["isPublished"]!));
+                accepted.Add((text, publish, (int)definition["version"]!, (string)definition["id"]!));
+            }
+
+            return accepted;
+        })));
+
+        // A publication closes a version with its own text, a draft is one later text of the version it was given: nobody's save went into another version.
+        var all = saves.SelectMany(s => s).ToList();
+        Assert.Equal(100, all.Count);
+        var versions = (await service.GetAsync(Api + "/workflow-definitions/shared/versions")).Body!["items"]!.AsArray();
+        Assert.Equal(Enumerable.Range(1, versions.Count).Reverse(), versions.Select(v => (int)v!["version"]!));
+        foreach (var version in versions)
+        {
+            var number = (int)version!["version"]!;
+            var stored = (await service.GetAsync($"{Api}/workflow-definitions/by-definition-id/shared?versionOptions={number}")).Body!;
+            var here = all.Where(s => s.Version == number).ToList();
+            Assert.All(here, s => Assert.Equal((string?)stored["id"], s.Id));
+            var published = here.Where(s => s.Publish).ToList();
+            Assert.True(published.Count == 1 || (published.Count == 0 && (bool)version["isLatest"]!), $"version {number}: {published.Count} publications");
+            Assert.Contains(TextOf(stored), published.Count == 1 ? [published[0].Text] : here.Select(s => s.Text));
+        }
+
+        var current = Assert.Single(versions, v => (bool)v!["isPublished"]!)!;
+        Assert.Equal(all.Where(s => s.Publish).Max(s => s.Version), (int)current["version"]!);
+        Assert.Equal(versions.Count, (int)Assert.Single(versions, v => (bool)v!["isLatest"]!)!["version"]!);
+
+        static string? TextOf(JsonNode definition) => (string?)definition["root"]!["activities"]![0]!["text"]!["expression"]!["value"];
+    }
+
+    [Fact]
+    public async Task Versions_are_listed_gone_back_to_retracted_and_deleted()
+    {
+        await service.SaveAsync(RunningService.Workflow("versions", "versions", "first"), publish: true);
+        await service.SaveAsync(RunningService.Workflow("versions", "versions", "second"), publish: true);
+        Assert.Equal(200, (await service.PostAsync(Api + "/workflow-definitions/versions/revert/1", null)).Status);
+        Assert.Equal([(3, false), (2, true), (1, false)], await ListAsync());
+        var (_, draft) = await service.GetAsync(Api + "/workflow-definitions/by-definition-id/versions?versionOptions=Latest");
+        Assert.Equal("first", (string?)draft!["root"]!["activities"]![0]!["text"]!["expression"]!["value"]);
+
+        Assert.Equal(200, (await service.PostAsync(Api + "/workflow-definitions/versions/retract", null)).Status);
+        Assert.Equal(404, (await service.GetAsync(Api + "/workflow-definitions/by-definition-id/versions?versionOptions=Published")).Status);
+        Assert.Equal(204, (int)(await service.Http.DeleteAsync(new Uri($"{Api}/workflow-definition-versions/{draft["id"]}", UriKind.Relative))).StatusCode);
+        Assert.Equal([(2, false), (1, false)], await ListAsync());
+        Assert.Equal(204, (int)(await service.Http.DeleteAsync(new Uri(Api + "/workflow-definitions/versions", UriKind.Relative))).StatusCode);
+        Assert.Equal(404, (await service.GetAsync(Api + "/workflow-definitions/versions/versions")).Status);
+
+        async Task<List<(int, bool)>> ListAsync() =>
+            [.. (await service.GetAsync(Api + "/workflow-definitions/versions/versions")).Body!["items"]!.AsArray().Select(v => ((int)v!["version"]!, (bool)v["isPublished"]!))];
+    }
+
+    [Fact]
+    public async Task A_run_that_lacks_an_input_is_refused_in_words_for_a_person_with_a_form()
+    {
+        var (status, problem) = await service.PostAsync(Api + "/workflow-definitions/fastdraft/execute", new JsonObject { ["versionOptions"] = "Latest", ["input"] = new JsonObject() });
+
+        Assert.Equal(400, status);
+        var sentences = problem!["errors"]!["GeneralErrors"]!.AsArray().Select(e => (string)e!).ToList();
+        Assert.Contains(sentences, s => s.StartsWith("input 'target': it has no value", StringComparison.Ordinal));
+        Assert.DoesNotContain(sentences, s => s.Contains("--set", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task A_run_from_the_designer_is_told_from_its_rows()
     {
         await service.SaveAsync(RunningService.Workflow("greeting", "greeting", "hello"), publish: true);

@@ -44,6 +44,6 @@ internal static class ImportDefinition
         }).DisableAntiforgery();
     }
 
-    private static async Task<IResult> ImportAsync(JsonObject model, DefinitionStore definitions, CancellationToken ct) =>
-        Results.Ok(DefinitionView.Of(await definitions.SaveAsync(DefinitionDocument.Parse(model.ToJsonString()), publish: false, ct)));
+    private static async Task<IResult> ImportAsync(JsonObject model, DefinitionStore definitions, PipelineOptions options, CancellationToken ct) =>
+        Results.Ok(DefinitionView.Of(await definitions.SaveAsync(SentDefinition.Read(model, options.Stages), publish: false, ct)));
 }
