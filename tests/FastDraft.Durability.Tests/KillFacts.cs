@@ -16,9 +16,29 @@ namespace FastDraft.Durability.Tests;
 /// </summary>
 public sealed class KillFacts(ITestOutputHelper output) : IDisposable
 {
-    private readonly TestPipeline pipeline = new();
+    private const int NumSteps = 600;
+    private const string CheckpointFile = "training.safetensors";
 
-    public void Dispose() => pipeline.Dispose();
+    private static readonly string[] Order = ["ingest", "align", "pretrain", "generate", "finetune", "export"];
+
+    private readonly TestPipeline pipeline = new();
+    private readonly List<Process> started = [];
+
+    public void Dispose()
+    {
+        foreach (var process in started)
+        {
+            if (!process.HasExited)
+            {
+                process.Kill(entireProcessTree: true);
+                process.WaitForExit();
+            }
+
+            process.Dispose();
+        }
+
+        pipeline.Dispose();
+    }
 
     [Fact]
     public async Task Whatever_is_killed_and_when_the_resumed_run_ends_with_the_same_bits()
@@ -26,7 +46,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
         var instants = Series.Instants(output.WriteLine);
         var began = TimeProvider.System.GetTimestamp();
         WriteCorpus(pipeline.PathOf("corpus.jsonl"));
-        await RunAsync(Training(6), "--data", pipeline.Data);
+        await EndsWellAsync(Start(Training(6), "--data", pipeline.Data));
         await using var store = await PipelineStore.OpenAsync(pipeline.Data);
         var undisturbed = (await store.Queries.FindRunAsync("latest"))!;
         Assert.Equal(RunState.Succeeded, undisturbed.State);
@@ -42,19 +62,20 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
 
     private async Task KillWorkersAsync(PipelineStore store, RunView undisturbed, Random instants)
     {
-        var stage = undisturbed.Stages.Single(s => s.ActivityId == "pretrain");
         var (killed, resumed, wanted) = (0, 0, Series.Length(3));
         while (killed < wanted)
         {
-            using var host = Start(Training(3), "--data", pipeline.Data, "--no-cache");
-            var instant = instants.NextDouble() * (stage.EndedAt - stage.StartedAt)!.Value;
+            var host = Start(Training(3), "--data", pipeline.Data, "--no-cache");
+            var step = instants.Next(NumSteps);
             var attempt = await FirstAttemptAsync(store, undisturbed.Id, host);
-            await Task.Delay(instant);
-            var workers = Processes(e => e.Contains($"FASTDRAFT_ATTEMPT={attempt:N}\0", StringComparison.Ordinal));
-            Kill(workers);
-            await host.WaitForExitAsync();
+
+            // The first dies after a checkpoint, so that no series is without a resumption; the others at any step.
+            await UntilAsync(() => Task.FromResult(host.HasExited || (LastStep(attempt) >= step && (killed > 0 || HasCheckpoint()))), $"step {step} is reached");
+            var checkpointed = HasCheckpoint();
+            Kill(Processes(e => e.Contains($"FASTDRAFT_ATTEMPT={attempt:N}\0", StringComparison.Ordinal)));
+            await EndsWellAsync(host);
             var run = (await store.Queries.FindRunAsync("latest"))!;
-            AssertSameBits(undisturbed, run);
+            AssertSameBits(undisturbed, run, 3);
             var attempts = run.Stages.Single(s => s.ActivityId == "pretrain").Attempts;
             if (attempts.Count == 1)
             {
@@ -65,9 +86,12 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
             killed++;
             Assert.Equal([StageRunState.Crashed, StageRunState.Succeeded], attempts.Select(a => a.State));
             var log = await store.Queries.LogsAsync(run.Id, "pretrain");
-            resumed += log.Any(l => l.Contains("Resumed at step", StringComparison.Ordinal)) ? 1 : 0;
+            var wentOn = log.Any(l => l.Contains("Resumed at step", StringComparison.Ordinal));
+            Assert.True(wentOn || !checkpointed, $"There was a checkpoint before step {step}, and the next attempt began at the first step.");
+            resumed += wentOn ? 1 : 0;
         }
 
+        Assert.NotEqual(0, resumed);
         output.WriteLine($"{killed} workers killed during training, all retried to the same weights; {resumed} went on from a checkpoint, the others died before the first");
     }
 
@@ -80,47 +104,51 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
             var host = Start(Training(6), "--data", data);
             for (var n = 0; n < 4 && killed < wanted; n++)
             {
+                // What is drawn is the moment of death; nothing is expected to have happened by then.
+                var instant = Task.Delay(instants.NextDouble() * took * 0.6);
                 var ended = host.WaitForExitAsync();
-                if (await Task.WhenAny(ended, Task.Delay(instants.NextDouble() * took * 0.6)) == ended)
+                if (await Task.WhenAny(ended, instant) == ended)
                 {
+                    // The machine is less busy than it was.
+                    took /= 2;
                     break;
                 }
 
                 host.Kill();
                 await ended;
-                host.Dispose();
                 killed++;
-                if (n % 2 == 1)
+                var submitted = await HasRunAsync(data);
+                if (submitted && n % 2 == 1)
                 {
-                    // As after a power cut: what was never synced is gone.
+                    // As after a power cut: nothing is alive, and what was never synced is gone.
+                    await UntilAsync(async () => (await pipeline.WorkersAsync(data)).Count == 0, "no worker is alive");
                     DeleteScratch(data);
                 }
 
-                host = await HasRunAsync(data) ? Start(null, "--data", data, "--resume", "latest") : Start(Training(6), "--data", data);
+                host = submitted ? Start(null, "--data", data, "--resume", "latest") : Start(Training(6), "--data", data);
             }
 
-            await host.WaitForExitAsync();
-            var error = await host.StandardError.ReadToEndAsync();
-            Assert.True(host.ExitCode == 0, error);
-            host.Dispose();
+            await EndsWellAsync(host);
             await using var store = await PipelineStore.OpenAsync(data);
             var run = Assert.Single(await store.Queries.ListRunsAsync());
-            AssertSameBits(undisturbed, (await store.Queries.GetRunAsync(run.Id))!);
+            AssertSameBits(undisturbed, (await store.Queries.GetRunAsync(run.Id))!, 6);
+            Assert.Equal(
+                undisturbed.Stages.SelectMany(s => s.Outputs).Select(o => o.Digest).ToHashSet(),
+                (await store.Queries.ListArtifactsAsync()).Select(a => a.Digest).ToHashSet());
             await pipeline.AssertInvariantsAsync(data);
         }
 
         output.WriteLine($"{killed} hosts killed in {runs} runs, all resumed to the same weights");
     }
 
-    private static void AssertSameBits(RunView expected, RunView actual)
+    /// <summary>As many stages as the workflow has, and every output the one of the undisturbed run.</summary>
+    private static void AssertSameBits(RunView undisturbed, RunView actual, int numStages)
     {
         Assert.Equal(RunState.Succeeded, actual.State);
-        foreach (var stage in actual.Stages)
-        {
-            Assert.Equal(
-                expected.Stages.Single(s => s.ActivityId == stage.ActivityId).Outputs.Select(o => (o.Port, o.Digest)),
-                stage.Outputs.Select(o => (o.Port, o.Digest)));
-        }
+        Assert.Equal(Outputs(undisturbed).Take(numStages), Outputs(actual));
+
+        static IEnumerable<string> Outputs(RunView run) =>
+            run.Stages.OrderBy(s => Array.IndexOf(Order, s.ActivityId)).Select(s => $"{s.ActivityId} {string.Join(' ', s.Outputs.OrderBy(o => o.Port, StringComparer.Ordinal).Select(o => $"{o.Port}={o.Digest}"))}");
     }
 
     private static async Task<Guid> FirstAttemptAsync(PipelineStore store, Guid before, Process host)
@@ -135,6 +163,22 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
         }, "training begins");
         return first!.Id;
     }
+
+    /// <summary>Steps rather than a time: the machine may be twice as busy as in the undisturbed run.</summary>
+    private int LastStep(Guid attempt)
+    {
+        var log = Path.Combine(pipeline.Data, "logs", attempt.ToString("N") + ".jsonl");
+        if (!File.Exists(log))
+        {
+            return 0;
+        }
+
+        using var reader = new StreamReader(new FileStream(log, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+        return reader.ReadToEnd().Split('\n').SkipLast(1).Select(l => JsonNode.Parse(l)!)
+            .Where(l => l["type"]!.GetValue<string>() == "progress").Select(l => l["done"]!.GetValue<int>()).DefaultIfEmpty().Max();
+    }
+
+    private bool HasCheckpoint() => Directory.EnumerateFiles(Path.Combine(pipeline.Data, "resume"), CheckpointFile, SearchOption.AllDirectories).Any();
 
     private static async Task<bool> HasRunAsync(string data)
     {
@@ -171,9 +215,8 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
         }
     }
 
-    private async Task RunAsync(JsonObject workflow, params string[] options)
+    private static async Task EndsWellAsync(Process process)
     {
-        using var process = Start(workflow, options);
         var error = process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
         Assert.True(process.ExitCode == 0, await error);
@@ -200,7 +243,9 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
             start.ArgumentList.Add(option);
         }
 
-        return Process.Start(start)!;
+        var process = Process.Start(start)!;
+        started.Add(process);
+        return process;
     }
 
     /// <summary>The first stages of the pipeline, small: 600 steps with a checkpoint every half second or so, then generation in batches, fine-tuning, export.</summary>
@@ -214,7 +259,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
                 ["typeName"] = "String[]", ["expression"] = new JsonObject { ["type"] = "Object", ["value"] = new JsonArray(pipeline.PathOf("corpus.jsonl")).ToJsonString() },
             })),
             Activity("align", "AlignVocabulary", ("target", target)),
-            Activity("pretrain", "PretrainDraft", ("target", target.DeepClone().AsObject()), ("parameters", Literal("Int64", 200_000)), ("numTokens", Literal("Int64", 600 * 16)), ("sequenceLength", Literal("Int64", 16)), ("batchSize", Literal("Int64", 1)), ("checkpointSeconds", Literal("Double", 0.5))),
+            Activity("pretrain", "PretrainDraft", ("target", target.DeepClone().AsObject()), ("parameters", Literal("Int64", 200_000)), ("numTokens", Literal("Int64", NumSteps * 16)), ("sequenceLength", Literal("Int64", 16)), ("batchSize", Literal("Int64", 1)), ("checkpointSeconds", Literal("Double", 0.5))),
             Activity("generate", "GenerateSynthetic", ("target", target.DeepClone().AsObject()), ("numRows", Literal("Int64", 32)), ("promptTokens", Literal("Int64", 8)), ("maxNewTokens", Literal("Int64", 8)), ("batchSize", Literal("Int64", 8))),
             Activity("finetune", "FinetuneDraft", ("target", target.DeepClone().AsObject()), ("numTokens", Literal("Int64", 200 * 16)), ("sequenceLength", Literal("Int64", 16)), ("batchSize", Literal("Int64", 1))),
             Activity("export", "ExportDraft"),
