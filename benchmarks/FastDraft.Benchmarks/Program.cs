@@ -35,6 +35,11 @@ if (args is ["validate", _, ..])
     return FastDraft.Benchmarks.ValidationTime.Run(args[1..]);
 }
 
+if (args is ["dispatch", ..])
+{
+    return await FastDraft.Benchmarks.DispatchLatency.RunAsync(args[1..]);
+}
+
 if (args is ["openvino-ir", var source, var destination])
 {
     FastDraft.Export.OpenVino.OpenVinoModelWriter.Write(source, destination);
@@ -50,6 +55,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks speculate <target folder> <draft folder> <prompts.jsonl> [tokens=128] [repeats=5] [draft lengths=1,2,3,4]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks batch <model folder> [sequences=64] [positions=128] [threads=2]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks validate <workflow.json> [activities=200] [runs=20]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks dispatch [stages=100]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
     return 64;
 }
