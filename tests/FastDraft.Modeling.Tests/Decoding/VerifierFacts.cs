@@ -47,6 +47,35 @@ public sealed class VerifierFacts
         Assert.Equal(.3667, TotalVariation(law), 4);
     }
 
+    [Theory]
+    [InlineData(.1650, nameof(DropsUnlikely))]
+    [InlineData(.06225, nameof(EqualityThenResample))]
+    [InlineData(.20, nameof(Lenient), .5)]
+    [InlineData(.30, nameof(Lenient), .25)]
+    public void Rules_that_look_right_are_biased_as_published(double bias, string rule, double epsilon = 1)
+    {
+        IVerifier verifier = rule switch
+        {
+            nameof(DropsUnlikely) => new DropsUnlikely(.25),
+            nameof(EqualityThenResample) => new EqualityThenResample(),
+            _ => new Lenient(epsilon),
+        };
+        var (_, law) = Enumerate(verifier, Q);
+        Assert.Equal(bias, TotalVariation(law), 4);
+    }
+
+    [Theory]
+    [InlineData(2.0 / 3, 0, 1, 3)]
+    [InlineData(.40, 1, 2)]
+    public void A_draft_of_part_of_the_vocabulary_keeps_the_law_and_is_accepted_as_published(double expected, params int[] kept)
+    {
+        var mass = kept.Sum(i => Q[i]);
+        double[] q = [.. Q.Select((x, i) => kept.Contains(i) ? x / mass : 0)];
+        var (acceptance, law) = Enumerate(new SoftVerifier(), q, q);
+        Assert.Equal(expected, acceptance, 12);
+        Assert.Equal(0, TotalVariation(law), 12);
+    }
+
     [Fact]
     public void Equal_laws_up_to_rounding_fall_back_to_the_target()
     {
@@ -70,17 +99,21 @@ public sealed class VerifierFacts
         Assert.Throws<ArgumentException>(() => new SpeculativeDecoder(target, other));
     }
 
-    private static (double Acceptance, double[] Law) Enumerate(IVerifier verifier, double[] proposal)
+    /// <param name="verifier">The rule.</param>
+    /// <param name="proposal">What tokens are drawn from.</param>
+    /// <param name="claimed">What the rule is told that they are drawn from; Q when absent.</param>
+    private static (double Acceptance, double[] Law) Enumerate(IVerifier verifier, double[] proposal, double[]? claimed = null)
     {
+        var q = claimed ?? Q;
         var law = new double[5];
         var residual = new double[5];
         var acceptance = 0.0;
         for (var token = 0; token < 5; token++)
         {
-            var accept = verifier.AcceptProbability(P, Q, token);
+            var accept = verifier.AcceptProbability(P, q, token);
             acceptance += proposal[token] * accept;
             law[token] += proposal[token] * accept;
-            verifier.Residual(P, Q, token, residual);
+            verifier.Residual(P, q, token, residual);
             for (var i = 0; i < 5; i++)
             {
                 law[i] += proposal[token] * (1 - accept) * residual[i];
