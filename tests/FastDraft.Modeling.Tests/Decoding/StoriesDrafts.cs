@@ -8,6 +8,10 @@ using TorchSharp.Modules;
 
 namespace FastDraft.Modeling.Tests.Decoding;
 
+/// <summary>The classes that share the drafts, one after the other.</summary>
+[CollectionDefinition]
+public sealed class StoriesCollection : ICollectionFixture<StoriesDrafts>;
+
 /// <summary>stories260K and two drafts of a tenth of its size: one that never learnt, one trained for seconds on what the target writes.</summary>
 public sealed class StoriesDrafts : IDisposable
 {
@@ -51,9 +55,9 @@ public sealed class StoriesDrafts : IDisposable
         draft.Initialize(1);
         draft.Save(Path.Join(_folder, "untrained"));
         draft.RequireGradients();
-        var examples = Texts(firstSeed: 1_000_000, count: 256, length: 129).Select(ids => new SequenceExample(ids, LossStart: 1)).ToList();
+        var examples = Texts(firstSeed: 1_000_000, count: 160, length: 65).Select(ids => new SequenceExample(ids, LossStart: 1)).ToList();
         var model = new TrainedModel([.. draft.Parameters.Select(p => (p.Key, p.Value))], ids => draft.ForwardHidden(ids), (Parameter)draft.HeadWeight);
-        using var trainer = new Trainer(model, new PaddedSequences(examples, 1), new() { NumSteps = 300, SequenceLength = 128, BatchSize = 8, LearningRate = 5e-3 });
+        using var trainer = new Trainer(model, new PaddedSequences(examples, 1), new() { NumSteps = 200, SequenceLength = 64, BatchSize = 8, LearningRate = 5e-3 });
         trainer.Run(_ => true, CancellationToken.None);
         draft.Save(Path.Join(_folder, "trained"));
     }
