@@ -26,8 +26,12 @@ internal static class DispatchLatency
             var definition = Ingest(corpus);
             await using var host = await PipelineHost.StartAsync(new PipelineOptions
             {
-                DataFolder = Path.Combine(folder.FullName, "data"), WorkerFile = executable, WorkerArguments = ["worker"],
-                Stages = BuiltinStages.Descriptors, ExpandPath = PathSettings.Files, ResolvePath = PathSettings.Resolve,
+                DataFolder = Path.Combine(folder.FullName, "data"),
+                WorkerFile = executable,
+                WorkerArguments = ["worker"],
+                Stages = BuiltinStages.Descriptors,
+                ExpandPath = PathSettings.Files,
+                ResolvePath = PathSettings.Resolve,
             });
             var first = await MeasureAsync(host, definition);
             Console.WriteLine($"first run of a host: {first.Total:F0} ms");
@@ -96,14 +100,24 @@ internal static class DispatchLatency
     {
         var sources = new JsonObject
         {
-            ["typeName"] = "String[]", ["expression"] = new JsonObject { ["type"] = "Object", ["value"] = new JsonArray(corpus).ToJsonString() },
+            ["typeName"] = "String[]",
+            ["expression"] = new JsonObject { ["type"] = "Object", ["value"] = new JsonArray(corpus).ToJsonString() },
         };
         return WorkflowDefinition.Parse(new JsonObject
         {
-            ["id"] = "dispatch-v1", ["definitionId"] = "dispatch", ["name"] = "dispatch", ["version"] = 1, ["variables"] = new JsonArray(), ["inputs"] = new JsonArray(),
+            ["id"] = "dispatch-v1",
+            ["definitionId"] = "dispatch",
+            ["name"] = "dispatch",
+            ["version"] = 1,
+            ["variables"] = new JsonArray(),
+            ["inputs"] = new JsonArray(),
             ["root"] = new JsonObject
             {
-                ["id"] = "flow", ["type"] = "Elsa.Flowchart", ["version"] = 1, ["variables"] = new JsonArray(), ["connections"] = new JsonArray(),
+                ["id"] = "flow",
+                ["type"] = "Elsa.Flowchart",
+                ["version"] = 1,
+                ["variables"] = new JsonArray(),
+                ["connections"] = new JsonArray(),
                 ["activities"] = new JsonArray(new JsonObject { ["id"] = "ingest", ["type"] = "FastDraft.IngestCorpus", ["version"] = 1, ["sources"] = sources }),
             },
         }.ToJsonString());

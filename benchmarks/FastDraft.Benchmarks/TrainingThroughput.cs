@@ -20,15 +20,24 @@ internal static class TrainingThroughput
         var dtype = device.type == DeviceType.CUDA ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
         var config = new DecoderConfig
         {
-            VocabularySize = vocabulary, HiddenSize = hidden, IntermediateSize = (hidden * 8 / 3 + 31) / 32 * 32, NumLayers = layers,
-            NumHeads = hidden / 64 is 0 ? 1 : hidden / 64, NumKeyValueHeads = hidden / 64 is 0 ? 1 : hidden / 64, HeadSize = Math.Min(64, hidden), MaxPositions = length,
+            VocabularySize = vocabulary,
+            HiddenSize = hidden,
+            IntermediateSize = (hidden * 8 / 3 + 31) / 32 * 32,
+            NumLayers = layers,
+            NumHeads = hidden / 64 is 0 ? 1 : hidden / 64,
+            NumKeyValueHeads = hidden / 64 is 0 ? 1 : hidden / 64,
+            HeadSize = Math.Min(64, hidden),
+            MaxPositions = length,
         };
         using var decoder = new Decoder(config, device, dtype).RequireGradients();
         decoder.Initialize(1);
         var model = new TrainedModel([.. decoder.Parameters.Select(p => (p.Key, p.Value))], ids => decoder.ForwardHidden(ids, dtype), (Parameter)decoder.HeadWeight);
         using var trainer = new Trainer(model, new RandomTokens(vocabulary), new TrainerOptions
         {
-            NumSteps = steps + 3, SequenceLength = length, BatchSize = rows, MaxLogits = Option(6, ChunkedCrossEntropy.DefaultMaxLogits),
+            NumSteps = steps + 3,
+            SequenceLength = length,
+            BatchSize = rows,
+            MaxLogits = Option(6, ChunkedCrossEntropy.DefaultMaxLogits),
         });
         for (var i = 0; i < 3; i++)
         {

@@ -48,8 +48,10 @@ public sealed class PipelineHost : IAsyncDisposable
         server = new BackgroundJobServer(
             new BackgroundJobServerOptions
             {
-                WorkerCount = Math.Max(1, options.MaxParallelStages), Activator = new HostActivator(this),
-                SchedulePollingInterval = TimeSpan.FromSeconds(1), ShutdownTimeout = TimeSpan.FromSeconds(10),
+                WorkerCount = Math.Max(1, options.MaxParallelStages),
+                Activator = new HostActivator(this),
+                SchedulePollingInterval = TimeSpan.FromSeconds(1),
+                ShutdownTimeout = TimeSpan.FromSeconds(10),
             },
             jobs);
     }

@@ -20,7 +20,9 @@ public sealed class ScheduledRetrainingFacts : IDisposable
         Directory.CreateDirectory(Path.Join(folder, "stories"));
         await File.WriteAllLinesAsync(Path.Join(folder, "prompts.jsonl"), Stories[600..].Select((row, i) => new JsonObject
         {
-            ["id"] = $"{i}", ["suite"] = "stories", ["prompt"] = string.Join(' ', JsonNode.Parse(row)!["text"]!.GetValue<string>().Split(' ').Take(10)),
+            ["id"] = $"{i}",
+            ["suite"] = "stories",
+            ["prompt"] = string.Join(' ', JsonNode.Parse(row)!["text"]!.GetValue<string>().Split(' ').Take(10)),
         }.ToJsonString()), TestContext.Current.CancellationToken);
 
         Grow(0, 150);

@@ -43,16 +43,25 @@ internal static class TestWorkflow
 
     public static JsonObject Literal(string type, JsonNode value) => new()
     {
-        ["typeName"] = type, ["expression"] = new JsonObject { ["type"] = "Literal", ["value"] = value },
+        ["typeName"] = type,
+        ["expression"] = new JsonObject { ["type"] = "Literal", ["value"] = value },
     };
 
     /// <summary>One activity after the other.</summary>
     public static JsonObject Sequence(params JsonObject[] activities) => new()
     {
-        ["id"] = "t-v1", ["definitionId"] = "t", ["name"] = "t", ["version"] = 1, ["variables"] = new JsonArray(), ["inputs"] = new JsonArray(),
+        ["id"] = "t-v1",
+        ["definitionId"] = "t",
+        ["name"] = "t",
+        ["version"] = 1,
+        ["variables"] = new JsonArray(),
+        ["inputs"] = new JsonArray(),
         ["root"] = new JsonObject
         {
-            ["id"] = "f", ["type"] = "Elsa.Flowchart", ["version"] = 1, ["variables"] = new JsonArray(),
+            ["id"] = "f",
+            ["type"] = "Elsa.Flowchart",
+            ["version"] = 1,
+            ["variables"] = new JsonArray(),
             ["activities"] = new JsonArray([.. activities]),
             ["connections"] = new JsonArray([.. activities.Zip(activities.Skip(1), (from, to) => new JsonObject
             {

@@ -25,7 +25,10 @@ public sealed class RunningService : IAsyncLifetime
     {
         var options = new PipelineOptions
         {
-            DataFolder = DataFolder, WorkerFile = "/bin/false", Stages = BuiltinStages.Descriptors, WorkflowFolder = Path.Join(TestFolder.Repository, "workflows"),
+            DataFolder = DataFolder,
+            WorkerFile = "/bin/false",
+            Stages = BuiltinStages.Descriptors,
+            WorkflowFolder = Path.Join(TestFolder.Repository, "workflows"),
         };
         host = await PipelineHost.StartAsync(options);
         web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") });

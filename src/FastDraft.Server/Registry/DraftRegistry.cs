@@ -155,7 +155,14 @@ public static class DraftRegistry
             var newest = await db.Drafts.Where(d => d.Name == name).MaxAsync(d => (int?)d.Version, ct) ?? 0;
             draft = new DraftRow
             {
-                Id = Guid.CreateVersion7(), Name = name, Version = newest + 1, TargetDigest = target, ModelDigest = model, EvaluationDigest = evaluation, RunId = runId, CreatedAt = now,
+                Id = Guid.CreateVersion7(),
+                Name = name,
+                Version = newest + 1,
+                TargetDigest = target,
+                ModelDigest = model,
+                EvaluationDigest = evaluation,
+                RunId = runId,
+                CreatedAt = now,
             };
             db.Drafts.Add(draft);
             await db.SaveChangesAsync(ct);
@@ -173,8 +180,16 @@ public static class DraftRegistry
         var row = await db.DraftAliases.FindAsync([draft.Name, draft.TargetDigest, alias], ct);
         db.DraftAliasMoves.Add(new DraftAliasMoveRow
         {
-            Name = draft.Name, TargetDigest = draft.TargetDigest, Alias = alias, FromVersion = row?.Version, ToVersion = draft.Version, At = now, Who = who, Why = why,
-            RunId = runId, PromotionDigest = promotion,
+            Name = draft.Name,
+            TargetDigest = draft.TargetDigest,
+            Alias = alias,
+            FromVersion = row?.Version,
+            ToVersion = draft.Version,
+            At = now,
+            Who = who,
+            Why = why,
+            RunId = runId,
+            PromotionDigest = promotion,
         });
         row ??= db.DraftAliases.Add(new DraftAliasRow { Name = draft.Name, TargetDigest = draft.TargetDigest, Alias = alias }).Entity;
         row.Version = draft.Version;

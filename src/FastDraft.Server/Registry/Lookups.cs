@@ -23,11 +23,11 @@ internal static class Lookups
 {
     public static async Task<LookupResult> AnswerAsync(
         PipelineDbContext db, string definitionId, string stage, JsonObject settings, StageKey key, CancellationToken ct) => stage switch
-    {
-        FindChampion.Name => await ChampionAsync(db, settings["draftName"]!.GetValue<string>(), key.Paths["target"], ct),
-        FindSeenDocuments.Name => await SeenDocumentsAsync(db, definitionId, settings.ToJsonString(), ct),
-        _ => throw new StageFailureException(FailureKind.Bug, $"Nothing answers the lookup '{stage}'."),
-    };
+        {
+            FindChampion.Name => await ChampionAsync(db, settings["draftName"]!.GetValue<string>(), key.Paths["target"], ct),
+            FindSeenDocuments.Name => await SeenDocumentsAsync(db, definitionId, settings.ToJsonString(), ct),
+            _ => throw new StageFailureException(FailureKind.Bug, $"Nothing answers the lookup '{stage}'."),
+        };
 
     private static async Task<LookupResult> ChampionAsync(PipelineDbContext db, string name, string targetDigest, CancellationToken ct)
     {

@@ -39,7 +39,8 @@ public static class WorkerProgram
             while (LiveOn(input.ReadLine(), fence))
             {
             }
-        }) { IsBackground = true, Name = "lease" };
+        })
+        { IsBackground = true, Name = "lease" };
         listener.Start();
         using var cancel = new CancellationTokenSource();
         using var onTerm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, c =>

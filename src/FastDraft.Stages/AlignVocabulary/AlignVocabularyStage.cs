@@ -76,8 +76,16 @@ public sealed class AlignVocabularyStage : IStage
         Write(folder, "manifest.json", new { sha256 = tokenizer.Sha256, vocabularySize = special.Size, bosTokenId = special.Bos, eosTokenId = special.Eos });
         Write(context.Output("vocabulary"), "map.json", new
         {
-            format = "fastdraft-vocab-map/1", kind = "identity", tokenizerDigest = tokenizer.Sha256, draftVocabularySize = special.Size,
-            targetVocabularySize = special.Size, bosTokenId = special.Bos, eosTokenId = special.Eos, coverage = numSeen, keptMass = 1.0, statistics,
+            format = "fastdraft-vocab-map/1",
+            kind = "identity",
+            tokenizerDigest = tokenizer.Sha256,
+            draftVocabularySize = special.Size,
+            targetVocabularySize = special.Size,
+            bosTokenId = special.Bos,
+            eosTokenId = special.Eos,
+            coverage = numSeen,
+            keptMass = 1.0,
+            statistics,
         });
         context.Events.Metric("coverage", (double)numSeen / special.Size, 0);
         return Task.CompletedTask;

@@ -120,7 +120,15 @@ public sealed class CpuCausalModelFacts : IDisposable
         Libtorch.Load();
         using var decoder = new Decoder(new DecoderConfig
         {
-            VocabularySize = 75, HiddenSize = 36, IntermediateSize = 100, NumLayers = 2, NumHeads = 6, NumKeyValueHeads = 2, HeadSize = 6, MaxPositions = 64, TieWordEmbeddings = tied,
+            VocabularySize = 75,
+            HiddenSize = 36,
+            IntermediateSize = 100,
+            NumLayers = 2,
+            NumHeads = 6,
+            NumKeyValueHeads = 2,
+            HeadSize = 6,
+            MaxPositions = 64,
+            TieWordEmbeddings = tied,
         });
         decoder.Initialize(5);
         decoder.Save(_folder, dtype);

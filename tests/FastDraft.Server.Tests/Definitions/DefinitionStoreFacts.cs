@@ -165,7 +165,10 @@ public sealed class DefinitionStoreFacts : IAsyncLifetime
 
     private PipelineOptions Options() => new()
     {
-        DataFolder = folder.Path, WorkerFile = "none", Stages = BuiltinStages.Descriptors, WorkflowFolder = Path.Combine(TestFolder.Repository, "workflows"),
+        DataFolder = folder.Path,
+        WorkerFile = "none",
+        Stages = BuiltinStages.Descriptors,
+        WorkflowFolder = Path.Combine(TestFolder.Repository, "workflows"),
     };
 
     private static JsonObject Model(string id, string text) => JsonNode.Parse($$"""

@@ -53,16 +53,25 @@ internal sealed class ScheduleFolder : IAsyncDisposable
     {
         var line = new JsonObject
         {
-            ["id"] = "line", ["type"] = "Elsa.WriteLine", ["version"] = 1,
+            ["id"] = "line",
+            ["type"] = "Elsa.WriteLine",
+            ["version"] = 1,
             ["text"] = new JsonObject { ["typeName"] = "String", ["expression"] = new JsonObject { ["type"] = "JavaScript", ["value"] = "'for ' + getInput('scheduledAt')" } },
         };
         return new JsonObject
         {
-            ["id"] = "tick-v1", ["definitionId"] = "tick", ["name"] = "tick", ["version"] = 1, ["variables"] = new JsonArray(),
+            ["id"] = "tick-v1",
+            ["definitionId"] = "tick",
+            ["name"] = "tick",
+            ["version"] = 1,
+            ["variables"] = new JsonArray(),
             ["inputs"] = new JsonArray(new JsonObject { ["type"] = "String", ["name"] = "scheduledAt" }),
             ["root"] = new JsonObject
             {
-                ["id"] = "f", ["type"] = "Elsa.Flowchart", ["version"] = 1, ["variables"] = new JsonArray(),
+                ["id"] = "f",
+                ["type"] = "Elsa.Flowchart",
+                ["version"] = 1,
+                ["variables"] = new JsonArray(),
                 ["activities"] = new JsonArray([.. first.Select(JsonNode (a) => a.DeepClone()), line]),
                 ["connections"] = new JsonArray([.. first.Select(JsonNode (a) => new JsonObject
                 {

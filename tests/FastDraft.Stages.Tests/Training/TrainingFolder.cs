@@ -57,8 +57,12 @@ internal sealed class TrainingFolder : IDisposable, IStageEvents
             var prompt = new RolloutPrompt(i, ids[..8], 0);
             return new SyntheticRow
             {
-                Id = $"{i}", PromptIds = prompt.Ids, ResponseIds = Rollout.Generate(target, [prompt], numNewTokens, [], 1, default)[0].Ids,
-                Generator = new("target", "sha256:0"), Sampling = new(0, 1, 0, 1), FinishReason = "length",
+                Id = $"{i}",
+                PromptIds = prompt.Ids,
+                ResponseIds = Rollout.Generate(target, [prompt], numNewTokens, [], 1, default)[0].Ids,
+                Generator = new("target", "sha256:0"),
+                Sampling = new(0, 1, 0, 1),
+                FinishReason = "length",
             };
         }).ToList();
         SyntheticCorpus.Write(this["synthetic"], "train", rows.Take(numTrain));
@@ -68,8 +72,16 @@ internal sealed class TrainingFolder : IDisposable, IStageEvents
     public Task PretrainAsync(JsonObject? settings = null, string output = "draft") => new PretrainDraftStage().ExecuteAsync(
         Context(Merge(new JsonObject
         {
-            ["parameters"] = 60_000, ["numLayers"] = 1, ["numTokens"] = 30 * 8 * 32, ["sequenceLength"] = 32, ["batchSize"] = 8, ["accumulationSteps"] = 1,
-            ["warmupFraction"] = 0.1, ["weightDecay"] = 0.1, ["replayFraction"] = 0.0, ["learningRate"] = 0.01,
+            ["parameters"] = 60_000,
+            ["numLayers"] = 1,
+            ["numTokens"] = 30 * 8 * 32,
+            ["sequenceLength"] = 32,
+            ["batchSize"] = 8,
+            ["accumulationSteps"] = 1,
+            ["warmupFraction"] = 0.1,
+            ["weightDecay"] = 0.1,
+            ["replayFraction"] = 0.0,
+            ["learningRate"] = 0.01,
         }, settings), output, "tokens", "tokenizer"), TestContext.Current.CancellationToken);
 
     public Task FinetuneAsync(JsonObject? settings = null, string output = "aligned") => new FinetuneDraftStage().ExecuteAsync(
