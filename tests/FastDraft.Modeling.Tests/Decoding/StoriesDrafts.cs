@@ -55,9 +55,9 @@ public sealed class StoriesDrafts : IDisposable
         draft.Initialize(1);
         draft.Save(Path.Join(_folder, "untrained"));
         draft.RequireGradients();
-        var examples = Texts(firstSeed: 1_000_000, count: 160, length: 65).Select(ids => new SequenceExample(ids, LossStart: 1)).ToList();
+        var examples = Texts(firstSeed: 1_000_000, count: 96, length: 145).Select(ids => new SequenceExample(ids, LossStart: 1)).ToList();
         var model = new TrainedModel([.. draft.Parameters.Select(p => (p.Key, p.Value))], ids => draft.ForwardHidden(ids), (Parameter)draft.HeadWeight);
-        using var trainer = new Trainer(model, new PaddedSequences(examples, 1), new() { NumSteps = 200, SequenceLength = 64, BatchSize = 8, LearningRate = 5e-3 });
+        using var trainer = new Trainer(model, new PaddedSequences(examples, 1), new() { NumSteps = 200, SequenceLength = 144, BatchSize = 4, LearningRate = 5e-3 });
         trainer.Run(_ => true, CancellationToken.None);
         draft.Save(Path.Join(_folder, "trained"));
     }
