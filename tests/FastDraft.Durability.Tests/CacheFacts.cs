@@ -85,7 +85,7 @@ public sealed class CacheFacts : IDisposable
         var first = await SubmitAsync(host, MakeAndCopy(waitFor: gate));
         await LineAsync(host.Store, first, "waiting");
         var second = await SubmitAsync(other, MakeAndCopy(waitFor: gate));
-        await UntilAsync(async () => (await other.Queries.GetRunAsync(second))!.Stages[0].State == StageRunState.Queued, "the second is queued");
+        await UntilAsync(async () => (await other.Queries.GetRunAsync(second))!.Stages is [{ State: StageRunState.Queued }, ..], "the second is queued");
         Write(gate, "");
         var runs = new[] { await WaitAsync(host, first), await WaitAsync(other, second) };
         Assert.Equal([StageRunState.Succeeded, StageRunState.Cached], runs.Select(r => r.Stages[0].State));

@@ -41,7 +41,7 @@ public sealed class CancelFacts(ITestOutputHelper output) : IDisposable
         var first = await SubmitAsync(host, MakeAndCopy(number: 1, waitFor: gate));
         await LineAsync(host.Store, first, "waiting");
         var second = await SubmitAsync(host, MakeAndCopy(number: 2));
-        await UntilAsync(async () => (await host.Queries.GetRunAsync(second))!.Stages[0].State == StageRunState.Queued, "the second is queued");
+        await UntilAsync(async () => (await host.Queries.GetRunAsync(second))!.Stages is [{ State: StageRunState.Queued }, ..], "the second is queued");
         Assert.True(await host.CancelAsync(second));
         var run = await WaitAsync(host, second);
         Assert.Equal((RunState.Cancelled, StageRunState.Cancelled, 0), (run.State, run.Stages[0].State, run.Stages[0].Attempts.Count));

@@ -19,7 +19,7 @@ internal static class TestWorkflow
 
     /// <summary>Make, a wait, then Copy: every durable action of a host.</summary>
     public static JsonObject MakeWaitAndCopy() => Sequence(
-        Activity("make", "Make", ("number", Literal("Int64", 1))), Core("wait", "Delay", ("timeSpan", Literal("TimeSpan", "00:00:00.010"))),
+        Activity("make", "Make", ("number", Literal("Int64", 1))), Elsa("wait", "Delay", ("timeSpan", Literal("TimeSpan", "00:00:00.010"))),
         Activity("copy", "Copy", ("suffix", Literal("String", "a"))));
 
     public static JsonObject Misbehave(string act, long bytes = 0) =>
@@ -28,7 +28,7 @@ internal static class TestWorkflow
     public static JsonObject Activity(string id, string stage, params (string Name, JsonObject Value)[] settings) => Node(id, "FastDraft." + stage, settings);
 
     /// <summary>An activity of the engine's own.</summary>
-    public static JsonObject Core(string id, string type, params (string Name, JsonObject Value)[] inputs) => Node(id, "Elsa." + type, inputs);
+    public static JsonObject Elsa(string id, string type, params (string Name, JsonObject Value)[] inputs) => Node(id, "Elsa." + type, inputs);
 
     private static JsonObject Node(string id, string type, (string Name, JsonObject Value)[] settings)
     {
@@ -47,8 +47,23 @@ internal static class TestWorkflow
         ["expression"] = new JsonObject { ["type"] = "Literal", ["value"] = value },
     };
 
+    public static JsonObject Script(string type, string script) => new()
+    {
+        ["typeName"] = type, ["expression"] = new JsonObject { ["type"] = "JavaScript", ["value"] = script },
+    };
+
+    public static JsonObject Parallel(string id, params JsonObject[] activities)
+    {
+        var parallel = Elsa(id, "Parallel");
+        parallel["activities"] = new JsonArray([.. activities]);
+        return parallel;
+    }
+
     /// <summary>One activity after the other.</summary>
-    public static JsonObject Sequence(params JsonObject[] activities) => new()
+    public static JsonObject Sequence(params JsonObject[] activities) =>
+        Flow(activities, [.. activities.Zip(activities.Skip(1), (from, to) => ((string)from["id"]!, "Done", (string)to["id"]!))]);
+
+    public static JsonObject Flow(JsonObject[] activities, params (string From, string Port, string To)[] connections) => new()
     {
         ["id"] = "t-v1",
         ["definitionId"] = "t",
@@ -63,10 +78,10 @@ internal static class TestWorkflow
             ["version"] = 1,
             ["variables"] = new JsonArray(),
             ["activities"] = new JsonArray([.. activities]),
-            ["connections"] = new JsonArray([.. activities.Zip(activities.Skip(1), (from, to) => new JsonObject
+            ["connections"] = new JsonArray([.. connections.Select(c => new JsonObject
             {
-                ["source"] = new JsonObject { ["activity"] = from["id"]!.GetValue<string>(), ["port"] = "Done" },
-                ["target"] = new JsonObject { ["activity"] = to["id"]!.GetValue<string>(), ["port"] = "In" },
+                ["source"] = new JsonObject { ["activity"] = c.From, ["port"] = c.Port },
+                ["target"] = new JsonObject { ["activity"] = c.To, ["port"] = "In" },
             })]),
         },
     };

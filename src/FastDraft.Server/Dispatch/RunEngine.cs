@@ -375,7 +375,8 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
         foreach (var wait in await db.Waits.Where(w => w.RunId == run.Id && (instanceId == null || w.ActivityInstanceId == instanceId)).ToListAsync(ct))
         {
             db.Waits.Remove(wait);
-            if (wait.ChildRunId is { } child && await db.Runs.FindAsync([child], ct) is { } row && !RunStateMachine.IsTerminal(row.State))
+            // One that is not waited for goes its own way.
+            if (wait is { DueAt: null, ChildRunId: { } child } && await db.Runs.FindAsync([child], ct) is { } row && !RunStateMachine.IsTerminal(row.State))
             {
                 row.CancelRequested = true;
             }

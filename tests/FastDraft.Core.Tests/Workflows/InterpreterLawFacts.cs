@@ -92,7 +92,7 @@ public sealed class InterpreterLawFacts
             Assert.Empty(_open);
             foreach (var late in _asked.Values)
             {
-                Happen(Answer(late));
+                Happen(WorkflowRuns.Succeed(late)!);
             }
 
             Happen(new CancelRequested());
@@ -121,14 +121,11 @@ public sealed class InterpreterLawFacts
                 10 => new GateDecided(id, false, "bo", null),
                 11 => new ChildEnded(id, WorkflowStatus.Faulted, []),
                 12 => new ChildNotStarted(id, "no such workflow"),
-                13 => Answer(asked),
+                13 => WorkflowRuns.Succeed(asked)!,
                 14 => index switch { 0 => new CancelRequested(), 1 => new TimerFired("stranger#1"), 2 => new TimerFired(WorkflowActivity.WorkflowId), _ => new TimerFired(id) },
                 _ => new EventReceived(id, new JsonArray(1, 2)),
             };
         }
-
-        // Nobody waits for a child that was only dispatched.
-        private static WorkflowEvent Answer(WorkflowEffect asked) => WorkflowRuns.Succeed(asked) ?? new ChildEnded(Asker(asked)!, WorkflowStatus.Finished, []);
 
         private void Happen(WorkflowEvent happened)
         {
@@ -162,7 +159,8 @@ public sealed class InterpreterLawFacts
             StartTimer => happened is TimerFired,
             WaitForEvent => happened is EventReceived,
             OpenGate => happened is GateDecided,
-            StartChild => happened is ChildEnded or ChildNotStarted,
+            StartChild { Wait: true } => happened is ChildEnded or ChildNotStarted,
+            StartChild => happened is ChildStarted or ChildNotStarted,
             _ => false,
         };
 
@@ -177,11 +175,7 @@ public sealed class InterpreterLawFacts
                 {
                     case StartStage or StartTimer or WaitForEvent or OpenGate or StartChild:
                         Assert.True(_asked.TryAdd(Asker(effect)!, effect), "Asked twice.");
-                        if (effect is not StartChild { Wait: false })
-                        {
-                            _open.Add(Asker(effect)!, effect);
-                        }
-
+                        _open.Add(Asker(effect)!, effect);
                         break;
                     case CancelStage cancel:
                         Assert.True(_open.Remove(cancel.ActivityInstanceId, out var stage) && stage is StartStage, "No such stage is open.");
@@ -243,6 +237,7 @@ public sealed class InterpreterLawFacts
             EventReceived e => e.ActivityInstanceId,
             GateDecided e => e.ActivityInstanceId,
             ChildEnded e => e.ActivityInstanceId,
+            ChildStarted e => e.ActivityInstanceId,
             ChildNotStarted e => e.ActivityInstanceId,
             _ => null,
         };

@@ -92,10 +92,10 @@ internal sealed class ScheduleFolder : IAsyncDisposable
         return [.. ticks.Where(t => t.RunId is not null).Select(t => DateTimeOffset.FromUnixTimeMilliseconds(t.NominalAt))];
     }
 
-    public async Task<List<string>> LinesAsync()
+    public async Task<List<string>> InputsAsync()
     {
-        await using var db = new PipelineDbContext(PipelineDbContext.OptionsFor(Path.Combine(folder, "pipeline.db")));
-        return [.. (await db.Journal.Where(j => j.Event == "WriteLine").OrderBy(j => j.Id).Select(j => j.Text).ToListAsync()).OfType<string>()];
+        await using var db = Store.Open();
+        return await db.Runs.Select(r => r.InputsJson).ToListAsync();
     }
 
     public async ValueTask DisposeAsync()
