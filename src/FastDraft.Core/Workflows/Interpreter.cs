@@ -9,8 +9,8 @@ namespace FastDraft.Core.Workflows;
 /// </summary>
 /// <remarks>
 /// It differs from Elsa on purpose where a run would otherwise hang or lie: a loop without a body completes, one whose step is 0 faults,
-/// a value that is not what an input or a variable holds is refused and not read as 0, what a container left in the queue when it ended
-/// waits for nothing, and under ContinueWithIncidents a run with nothing left to do ends as faulted. Nothing that a definition or an event
+/// a value that is not what an input or a variable holds is refused and not read as 0, a join is run once by the branches that it joins,
+/// what a container left in the queue when it ended waits for nothing, and under ContinueWithIncidents a run with nothing left to do ends as faulted. Nothing that a definition or an event
 /// says makes it throw: what goes wrong in an activity is that activity's incident.
 /// </remarks>
 public static class Interpreter

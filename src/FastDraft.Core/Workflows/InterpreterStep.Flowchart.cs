@@ -105,7 +105,9 @@ internal sealed partial class InterpreterStep
         switch (JoinModeOf(target, scope))
         {
             case "WaitAny":
-                if (counters.Connections[index] <= visits || _queue.Any(item => item.Activity == target && item.Owner == scope))
+                // The branch that a join cancels while it runs reaches it too: Elsa would run the join, and what follows it, once more.
+                if (counters.Connections[index] <= visits || _queue.Any(item => item.Activity == target && item.Owner == scope)
+                    || Running().Any(a => a.ActivityId == target.Id && a.ParentId == scope.Id))
                 {
                     return false;
                 }

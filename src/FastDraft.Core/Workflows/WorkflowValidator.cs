@@ -185,12 +185,12 @@ internal sealed class WorkflowCheck(
         {
             case ActivityTypes.SetVariable:
                 var id = (activity.Json.Member("variable") as JsonObject)?.Text("id");
-                if (!InScope(activity).Any(v => v.Id == id))
+                if (InScope(activity).FirstOrDefault(v => v.Id == id) is not { } variable)
                 {
                     Add(activity.Json, "variable", $"activity '{activity.Id}': there is no variable with id '{id}'",
                         DidYouMean(Spelling.Nearest(id ?? "", InScope(activity).Select(v => v.Id))));
                 }
-                else if (InScope(activity).First(v => v.Id == id) is var variable && Literal(activity, "value") is { } literal && variable.Hold(literal).Error is { } error)
+                else if (Literal(activity, "value") is { } literal && variable.Hold(literal).Error is { } error)
                 {
                     Add(activity.Json, "value", $"activity '{activity.Id}': variable '{variable.Name}' {error}", null);
                 }
@@ -542,7 +542,6 @@ internal sealed class WorkflowCheck(
     {
         JsonArray list => [.. list.Select(item => item.AsText() ?? "")],
         JsonValue text => [text.AsText() ?? ""],
-        _ => (activity.Json.Member(input) as JsonObject)?.Member("expression") is JsonObject { Count: > 0 } expression && expression.Text("type") is not (null or "Literal" or "Object" or "Json")
-            ? null : [],
+        _ => (activity.Json.Member(input) as JsonObject)?.Member("expression") is JsonObject expression && expression.Text("type") is not (null or "Literal" or "Object" or "Json") ? null : [],
     };
 }

@@ -35,6 +35,21 @@ public sealed class ActivityFacts
         Assert.Equal(mode == "WaitAny", run.Journal().Contains("waitB Canceled"));
     }
 
+    [Fact]
+    public void A_branch_that_begins_to_wait_after_the_join_was_reached_is_cancelled_and_does_not_run_the_join_again()
+    {
+        var run = Run(
+            Workflow(Flow(
+                "fc",
+                [Node("fork", "FlowFork", ("branches", Expression("Object", "[\"A\",\"B\"]"))), Line("a"), Node("wait", "Delay"), Line("b"), Node("join", "FlowJoin", ("mode", "WaitAny")), Line("end")],
+                "fork.A>a", "fork.B>wait", "wait>b", "a>join", "b>join", "join>end")),
+            _ => null);
+
+        Assert.Equal(["a", "end"], run.Lines());
+        Assert.Equal(1, run.Journal().Count(entry => entry == "join Started"));
+        Assert.Equal(WorkflowStatus.Finished, run.State.Status);
+    }
+
     // Fork goes on by A alone: the way through b is dead.
     [Theory]
     [InlineData("WaitAll", new[] { "a" })]

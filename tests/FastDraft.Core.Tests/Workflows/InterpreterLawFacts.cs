@@ -97,11 +97,22 @@ public sealed class InterpreterLawFacts
 
             Happen(new CancelRequested());
 
+            AssertForeseen();
+
             // A Finish drops everything where it stands, and so does a fault.
             var isDropped = _started.Any(id => id.StartsWith("finish", StringComparison.Ordinal)) || _state.Incidents.Count > 0;
             if (_state.Status is WorkflowStatus.Cancelled || (_state.Status is WorkflowStatus.Finished && !isDropped))
             {
                 Assert.Subset(_ended.Keys.Append(WorkflowActivity.WorkflowId).ToHashSet(), _started);
+            }
+        }
+
+        // What a definition itself makes go wrong is found before it runs: only a Fault, or what happened outside, is left.
+        private void AssertForeseen()
+        {
+            if (_state.Incidents.Select(i => i.Message).Except(["boom", "no", "no such workflow"]).ToList() is { Count: > 0 } unforeseen)
+            {
+                Assert.True(WorkflowValidator.Validate(json, "w.json", WorkflowText.Catalogue).Count > 0, string.Join("; ", unforeseen));
             }
         }
 
