@@ -414,8 +414,6 @@ internal sealed partial class InterpreterStep
         var outcomes = instance.Inputs.GetValueOrDefault("outcomes") is JsonArray list
             ? [.. list.Select(o => o.AsText() ?? "")]
             : Text(instance, "outcomes") is { Length: > 0 } single ? new[] { single } : ["Done"];
-        var root = _instances.Values.First(a => a.ParentId is null);
-
         // A loop around it is cut short with all that runs in it; otherwise the containers complete one after the other.
         for (var ancestor = ParentOf(instance); ancestor is not null; ancestor = ParentOf(ancestor))
         {
@@ -426,7 +424,7 @@ internal sealed partial class InterpreterStep
         }
 
         Complete(instance, outcomes);
-        if (root.Status is ActivityStatus.Running)
+        if (Running().FirstOrDefault(a => a.ParentId is null) is { } root)
         {
             Cancel(root, childrenFirst: false);
             JournalWorkflow("Completed");

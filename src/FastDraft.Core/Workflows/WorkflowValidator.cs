@@ -87,6 +87,11 @@ internal sealed class WorkflowCheck(
             path += written is null ? "" : "." + written;
         }
 
+        AddAt(path, message, hint, atName);
+    }
+
+    private void AddAt(string path, string message, string? hint, bool atName = false)
+    {
         var (line, column) = places.Find(path, atName);
         _errors.Add(new WorkflowError(fileName, line, column, path, message, hint));
     }
@@ -110,7 +115,11 @@ internal sealed class WorkflowCheck(
     {
         var subject = $"activity '{activity.Id}'";
         List("connections", "a connection");
-        List(activity.Core is null ? "activities" : activity.Core.ChildList, "an activity");
+        if ((activity.Core is null ? "activities" : activity.Core.ChildList) is { } children)
+        {
+            List(children, "an activity");
+        }
+
         foreach (var slot in (activity.Core?.Slots ?? []).Select(CoreActivity.CamelCase))
         {
             Holds(activity.Json, slot, "an activity");
@@ -125,17 +134,17 @@ internal sealed class WorkflowCheck(
             }
         }
 
-        void List(string? member, string what)
+        void List(string member, string what)
         {
-            if (member is null || activity.Json.Member(member) is not JsonArray array)
+            if (activity.Json.Member(member) is not JsonArray array)
             {
-                Holds(activity.Json, member ?? "", what);
+                Holds(activity.Json, member, what);
                 return;
             }
 
             foreach (var item in array.Index().Where(i => i.Item is not JsonObject))
             {
-                AddAt($"{JsonPlaces.PathOf(array)}[{item.Index}]", $"{subject}: '{member}' holds {TypedValue.Show(item.Item)}, which is not {what}");
+                AddAt($"{JsonPlaces.PathOf(array)}[{item.Index}]", $"{subject}: '{member}' holds {TypedValue.Show(item.Item)}, which is not {what}", null);
             }
         }
 
@@ -143,14 +152,8 @@ internal sealed class WorkflowCheck(
         {
             if (owner.Member(member) is { } value and not JsonObject)
             {
-                AddAt(JsonPlaces.PathOf(value), $"{subject}: '{member}' holds {TypedValue.Show(value)}, which is not {what}");
+                AddAt(JsonPlaces.PathOf(value), $"{subject}: '{member}' holds {TypedValue.Show(value)}, which is not {what}", null);
             }
-        }
-
-        void AddAt(string path, string message)
-        {
-            var (line, column) = places.Find(path);
-            _errors.Add(new WorkflowError(fileName, line, column, path, message, null));
         }
     }
 
