@@ -21,7 +21,9 @@ public static class Interpreter
         start ??= new WorkflowStart();
         var state = new WorkflowState
         {
-            InstanceId = start.InstanceId, TriggerActivityId = start.TriggerActivityId, TriggerPayload = start.TriggerPayload?.DeepClone(),
+            InstanceId = start.InstanceId,
+            TriggerActivityId = start.TriggerActivityId,
+            TriggerPayload = start.TriggerPayload?.DeepClone(),
             CorrelationId = start.CorrelationId,
         };
         foreach (var input in d.Inputs)

@@ -149,8 +149,11 @@ internal sealed partial class InterpreterStep
         var number = _state.Started[activity.Id] = _state.Started.GetValueOrDefault(activity.Id) + 1;
         var instance = new ActivityInstance
         {
-            Id = string.Create(CultureInfo.InvariantCulture, $"{activity.Id}#{number}"), ActivityId = activity.Id, ParentId = item.Owner?.Id,
-            EnteredBackward = item.EnteredBackward, Variables = item.Variables ?? [],
+            Id = string.Create(CultureInfo.InvariantCulture, $"{activity.Id}#{number}"),
+            ActivityId = activity.Id,
+            ParentId = item.Owner?.Id,
+            EnteredBackward = item.EnteredBackward,
+            Variables = item.Variables ?? [],
         };
         _state.Activities.Add(instance);
         _instances[instance.Id] = instance;

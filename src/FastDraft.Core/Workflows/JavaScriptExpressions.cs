@@ -320,7 +320,9 @@ internal sealed partial class JavaScriptExpressions(WorkflowDefinition definitio
             var indent = Argument(args, 2).IsNumber() ? Math.Clamp((int)Argument(args, 2).AsNumber(), 0, 10) : 0;
             return FromScript(Argument(args, 0))?.ToJsonString(new JsonSerializerOptions
             {
-                WriteIndented = indent > 0, IndentSize = Math.Max(indent, 1), Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+                WriteIndented = indent > 0,
+                IndentSize = Math.Max(indent, 1),
+                Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
             }) ?? "null";
         }
 

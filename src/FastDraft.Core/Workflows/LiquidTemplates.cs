@@ -38,9 +38,18 @@ internal static class LiquidTemplates
         };
         var run = new LiquidTemplateContext
         {
-            LoopLimit = MaxRounds, RecursiveLimit = 50, LimitToString = MaxLength, OutputLimit = MaxLength, OnStringLimit = ScriptLimitBehavior.Throw,
-            OnOutputLimit = ScriptLimitBehavior.Throw, ObjectRecursionLimit = 32, RegexTimeOut = TimeSpan.FromMilliseconds(100), CancellationToken = limit.Token,
-            EnableRelaxedMemberAccess = true, StrictVariables = false, MemberRenamer = member => member.Name,
+            LoopLimit = MaxRounds,
+            RecursiveLimit = 50,
+            LimitToString = MaxLength,
+            OutputLimit = MaxLength,
+            OnStringLimit = ScriptLimitBehavior.Throw,
+            OnOutputLimit = ScriptLimitBehavior.Throw,
+            ObjectRecursionLimit = 32,
+            RegexTimeOut = TimeSpan.FromMilliseconds(100),
+            CancellationToken = limit.Token,
+            EnableRelaxedMemberAccess = true,
+            StrictVariables = false,
+            MemberRenamer = member => member.Name,
         };
         foreach (var (owner, function) in Withheld)
         {
