@@ -189,7 +189,9 @@ public sealed class DesignerFacts : IClassFixture<Service>, IAsyncLifetime
         var page = studio.Page;
         var state = page.Locator(".run-state");
         await Assertions.Expect(state).ToContainTextAsync("The corpus is empty");
-        await page.GetByText("Incidents").First.ClickAsync();
+        await page.Locator(".x6-node .mud-badge.mud-theme-error").WaitForAsync();
+        await page.Locator(".mud-tab", new() { HasText = "Incidents" }).ClickAsync();
+        await page.Locator(".mud-expand-panel", new() { HasText = "The corpus is empty" }).WaitForAsync();
         await studio.PictureAsync("run-failed");
         var first = page.Url;
         await page.Locator(".run .retry").ClickAsync();

@@ -57,6 +57,7 @@ public sealed partial class Service : IAsyncLifetime
         _ = process.StandardError.ReadToEndAsync();
         Http.BaseAddress = new Uri(AddressIn().Match(said).Value);
 
+        Assertions.SetDefaultExpectTimeout(Studio.Patience);
         playwright = await Playwright.CreateAsync();
         browser = await playwright.Chromium.LaunchAsync(new() { ExecutablePath = Browsers.First(File.Exists), Args = ["--no-sandbox", "--disable-gpu"] });
         context = await browser.NewContextAsync(new() { BaseURL = Http.BaseAddress.ToString(), ViewportSize = new() { Width = 2000, Height = 1150 } });

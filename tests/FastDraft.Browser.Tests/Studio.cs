@@ -8,7 +8,9 @@ namespace FastDraft.Browser.Tests;
 /// </summary>
 public sealed class Studio(IPage page)
 {
-    private const int Patience = 120_000;
+    /// <summary>Milliseconds until something that does not come counts as missing.</summary>
+    public const int Patience = 120_000;
+
     private readonly List<string> complaints = [];
 
     public IPage Page => page;

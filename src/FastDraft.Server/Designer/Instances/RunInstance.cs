@@ -49,7 +49,7 @@ internal sealed class RunInstance(
 
         return new Instance(summary, new InstanceState(
             summary.Id, summary.DefinitionId, run.DefinitionVersion, run.CorrelationId, summary.Status, summary.SubStatus,
-            [.. waits.Select(w => new Bookmark(w.Id.ToString(), w.Kind.ToString(), w.ActivityId, w.ActivityInstanceId, Time(w.CreatedAt)))],
+            [.. waits.Select(w => new Bookmark(w.Id.ToString(), w.Kind.ToString(), ActivityOf(w), w.ActivityInstanceId, Time(w.CreatedAt)))],
             incidents, input, output, summary.CreatedAt, summary.UpdatedAt, summary.FinishedAt));
     }
 
@@ -111,13 +111,13 @@ internal sealed class RunInstance(
         }
 
         var busy = stages.Where(s => !RunStateMachine.IsTerminal(s.State)).Select(s =>
-            $"{s.ActivityId} {(attempts.LastOrDefault(a => a.StageRunId == s.Id && a.EndedAt is null) is { } attempt && tail(attempt).Text is { } text ? text : s.State.ToString().ToLowerInvariant())}");
+            $"{NameOf(s.ActivityId)} {(attempts.LastOrDefault(a => a.StageRunId == s.Id && a.EndedAt is null) is { } attempt && tail(attempt).Text is { } text ? text : s.State.ToString().ToLowerInvariant())}");
         var waiting = waits.Select(w => w.Kind switch
         {
-            WaitKind.Gate => $"{w.ActivityId} waits for a decision",
-            WaitKind.Event => $"{w.ActivityId} waits for the event {w.EventName}",
-            WaitKind.Child => $"{w.ActivityId} waits for a child run",
-            _ => w.DueAt is { } due ? FormattableString.Invariant($"{w.ActivityId} waits until {Time(due):HH:mm:ss} UTC") : $"{w.ActivityId} waits",
+            WaitKind.Gate => $"{NameOf(ActivityOf(w))} waits for a decision",
+            WaitKind.Event => $"{NameOf(ActivityOf(w))} waits for the event {w.EventName}",
+            WaitKind.Child => $"{NameOf(ActivityOf(w))} waits for a child run",
+            _ => w.DueAt is { } due ? FormattableString.Invariant($"{NameOf(ActivityOf(w))} waits until {Time(due):HH:mm:ss} UTC") : $"{NameOf(ActivityOf(w))} waits",
         });
         return string.Join(" \u00b7 ", busy.Concat(waiting).Prepend(run.State == RunState.Cancelling ? "Cancelling" : "Running"));
     }
@@ -126,6 +126,9 @@ internal sealed class RunInstance(
 
     private string ExecutionId(string activityInstanceId) => InstanceReader.ExecutionIdOf(run.Id, activityInstanceId);
 
+    private string ActivityOf(WaitRow wait) => journal.FirstOrDefault(j => j.ActivityInstanceId == wait.ActivityInstanceId)?.ActivityId ?? wait.ActivityId;
+
+    /// <summary>What the designer shows of an activity; the id that it gives one from the toolbox is seen by nobody.</summary>
     private string NameOf(string activityId) => definition.Value?.Activity(activityId)?.Name ?? activityId;
 
     private ActivityExecution Execution(IReadOnlyList<JournalRow> records)
@@ -197,7 +200,8 @@ internal sealed class RunInstance(
     {
         var stage = stages.FirstOrDefault(s => s.ActivityInstanceId == faulted.ActivityInstanceId);
         var why = stage?.Failure ?? faulted.Text ?? run.Incident ?? "It failed.";
-        var what = why.Contains($"'{faulted.ActivityId}'", StringComparison.Ordinal) ? why : $"'{faulted.ActivityId}' failed: {why}";
+        var (id, name) = ($"'{faulted.ActivityId}'", $"'{NameOf(faulted.ActivityId)}'");
+        var what = why.Contains(id, StringComparison.Ordinal) ? why.Replace(id, name, StringComparison.Ordinal) : $"{name} failed: {why}";
         return stage?.Hint is { } hint ? $"{what.TrimEnd('.')}. Try: {hint}" : what;
     }
 
