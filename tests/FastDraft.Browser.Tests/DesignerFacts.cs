@@ -46,9 +46,9 @@ public sealed class DesignerFacts : IClassFixture<Service>, IAsyncLifetime
         await studio.PictureAsync("walk-1-copied");
 
         // Two activities from the toolbox after the last one.
-        await studio.DropAsync("FastDraft", "Export draft", 0.62, 0.6);
+        await studio.DropAsync("FastDraft", "Export draft", 0.58, 0.6);
         await studio.ConnectAsync("export", "Done", "ExportDraft2");
-        await studio.DropAsync("Primitives", "Publish event", 0.81, 0.6);
+        await studio.DropAsync("Primitives", "Publish event", 0.82, 0.6);
         await studio.ConnectAsync("ExportDraft2", "Done", "PublishEvent1");
         await page.WaitForFunctionAsync("document.querySelectorAll('.x6-edge').length === 12");
         await studio.SetAsync("Event name", "draft-ready");
@@ -245,5 +245,5 @@ public sealed class DesignerFacts : IClassFixture<Service>, IAsyncLifetime
     }
 
     private (string Name, string Value)[] Inputs =>
-        [("target", Service.Target), ("corpus", service.Text), ("codeCorpus", service.Code), ("parameters", "200000"), ("tokens", "240000"), ("accelerator", "cpu")];
+        [("target", Service.Target), ("corpus", service.Text), ("codeCorpus", service.Code), ("parameters", "200000"), ("tokens", "200000"), ("accelerator", "cpu")];
 }

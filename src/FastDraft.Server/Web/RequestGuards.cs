@@ -9,10 +9,11 @@ namespace FastDraft.Server.Web;
 /// </summary>
 internal static class RequestGuards
 {
-    // The designer compiles WebAssembly, sets style attributes and has one inline script (its editor's hot keys), named by its hash;
-    // nothing is loaded from elsewhere, and no page may frame ours.
+    // The designer compiles WebAssembly, sets style attributes and has two inline scripts (the hot keys of its editor, in two pages), named
+    // by their hashes; nothing is loaded from elsewhere, and no page may frame ours.
     private const string ContentPolicy =
-        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval' 'sha256-snlP1jz0gjwc5cTz9ErZcliXuCK63+Mmf68RRCeptgc='; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; " +
+        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval' 'sha256-snlP1jz0gjwc5cTz9ErZcliXuCK63+Mmf68RRCeptgc=' 'sha256-vu6sQrKXQHR4Yn3FMMihA/9TxxfIXnCxKwvLrTPJ5ts='; " +
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; " +
         "worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'";
 
     public static void UseRequestGuards(this IApplicationBuilder app) => app.Use(async (context, next) =>
