@@ -75,10 +75,10 @@ internal static class CliErrors
 
     private static int Print(int exitCode, string message, string? attempt)
     {
-        Console.Error.WriteLine("error: " + message);
+        Output.WriteError("error: " + message);
         if (attempt is not null)
         {
-            Console.Error.WriteLine("  try: " + attempt);
+            Output.WriteError(attempt, "  try: ");
         }
 
         return exitCode;

@@ -78,14 +78,16 @@ internal static class RunReport
         if (report is not null)
         {
             static string Number(double value, string format) => double.IsFinite(value) ? value.ToString(format, CultureInfo.InvariantCulture) : "-";
-            Console.Out.WriteLine($"\n  {ReportPage.Answer(report)}.\n");
+            Console.Out.WriteLine();
+            Output.WriteText(ReportPage.Answer(report) + ".", "  ");
+            Console.Out.WriteLine();
             Output.WriteTable(
                 [
                     ["suite", "acceptance", "block efficiency", "MBSU", "predicted", "measured", "95 %"],
                     .. Best(report).Select(r => new[]
                     {
                         r.Suite == ReportPage.AllSuites ? "all" : r.Suite, Number(r.AcceptanceRate, "F3"), Number(r.BlockEfficiency, "F2"), Number(r.MemoryBoundSpeedup, "F2"),
-                        Number(r.PredictedSpeedup, "F2"), Number(r.WallClockSpeedup, "F2"), $"{Number(r.WallClockSpeedupCi.Low, "F2")} to {Number(r.WallClockSpeedupCi.High, "F2")}",
+                        Number(r.PredictedSpeedup, "F2"), Number(r.WallClockSpeedup, "F2"), $"{Number(r.WallClockSpeedupCi.Low, "F2")}-{Number(r.WallClockSpeedupCi.High, "F2")}",
                     }),
                 ],
                 indent: 2, numbers: 1);

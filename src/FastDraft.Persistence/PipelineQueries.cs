@@ -119,6 +119,18 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
     private static IQueryable<StageRunRow> Reusable(PipelineDbContext db, string? stage, Guid? runId) =>
         db.StageRuns.Where(s => s.KeyDigest != null && s.State == StageRunState.Succeeded && (stage == null || s.Stage == stage) && (runId == null || s.RunId == runId));
 
+    /// <summary>The last time that a stage under this activity id did its work in one attempt; null: it never has.</summary>
+    public async Task<WorkedView?> LastWorkedAsync(string stage, string activityId, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var last = await (from s in db.StageRuns
+                          join a in db.Attempts on s.Id equals a.StageRunId
+                          where s.Stage == stage && s.ActivityId == activityId && a.State == StageRunState.Succeeded && a.Number == 1 && a.EndedAt != null
+                          orderby a.EndedAt descending
+                          select new { s.SettingsJson, a.StartedAt, a.EndedAt, a.PeakRssBytes }).FirstOrDefaultAsync(ct);
+        return last is null ? null : new WorkedView(last.SettingsJson, TimeSpan.FromMilliseconds(last.EndedAt!.Value - last.StartedAt), last.PeakRssBytes);
+    }
+
     /// <summary>The lines of an attempt, as the worker wrote them; null is the last attempt.</summary>
     public async Task<IReadOnlyList<string>> LogsAsync(Guid runId, string activityId, int? attempt = null, CancellationToken ct = default)
     {

@@ -32,6 +32,9 @@ public sealed record LineageView(IReadOnlyList<LineageNode> Nodes, IReadOnlyList
 /// <summary>A result that a later run with the same key would take.</summary>
 public sealed record ReusableView(string KeyDigest, string Stage, string ActivityId, Guid RunId, DateTimeOffset? EndedAt);
 
+/// <summary>What a stage took when it last ran to its end in one attempt.</summary>
+public sealed record WorkedView(string SettingsJson, TimeSpan Took, long? PeakRssBytes);
+
 public sealed record MetricView(string Stage, string ActivityId, int Attempt, string Name, double Value, long Step);
 
 /// <summary>A shortened id fits several things.</summary>

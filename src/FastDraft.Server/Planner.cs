@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
+using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Server.Dispatch;
 using FastDraft.Server.Registry;
@@ -15,7 +16,13 @@ public enum PlanVerdict
     Unknown,
 }
 
-public sealed record PlannedStage(string ActivityId, string Stage, PlanVerdict Verdict, Guid? HitRunId, IReadOnlyList<string> Reasons);
+/// <param name="ActivityId">The activity.</param>
+/// <param name="Stage">What it does.</param>
+/// <param name="Settings">With what settings, defaults included.</param>
+/// <param name="Verdict">Whether it would run.</param>
+/// <param name="HitRunId">The run whose result it would take.</param>
+/// <param name="Reasons">Why it would run.</param>
+public sealed record PlannedStage(string ActivityId, StageDescriptor Stage, JsonObject Settings, PlanVerdict Verdict, Guid? HitRunId, IReadOnlyList<string> Reasons);
 
 /// <summary>Says what a run would do, without doing it.</summary>
 public static class Planner
@@ -36,7 +43,7 @@ public static class Planner
             if (unknown.Count > 0)
             {
                 plan.Add(new PlannedStage(
-                    start.ActivityId, start.Stage.Name, PlanVerdict.Unknown, null, [.. unknown.Select(i => $"input `{i.Key}` waits for `{i.Value.ActivityId}`")]));
+                    start.ActivityId, start.Stage, start.Settings, PlanVerdict.Unknown, null, [.. unknown.Select(i => $"input `{i.Key}` waits for `{i.Value.ActivityId}`")]));
             }
             else
             {
@@ -48,7 +55,7 @@ public static class Planner
                     ? await Lookups.AnswerAsync(db, definition.DefinitionId, start.Stage.Name, start.Settings, key, ct)
                     : await keys.FindAsync(db, key.ComputeDigest(), [], ct) is { } hit ? LookupResult.Of(hit.Row, hit.Outputs) : null;
                 plan.Add(new PlannedStage(
-                    start.ActivityId, start.Stage.Name, result is null ? PlanVerdict.Miss : PlanVerdict.Hit, result?.FromRunId,
+                    start.ActivityId, start.Stage, start.Settings, result is null ? PlanVerdict.Miss : PlanVerdict.Hit, result?.FromRunId,
                     result is null ? await KeyBuilder.ExplainAsync(db, key, start.ActivityId, ct) : []));
                 if (result is not null)
                 {

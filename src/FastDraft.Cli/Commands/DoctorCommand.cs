@@ -33,7 +33,11 @@ internal static class DoctorCommand
                 foreach (var check in checks)
                 {
                     var word = Screen.Paint(check.Status.PadRight(4), check.Status switch { Ok => "32", Warn => "33", _ => "31" });
-                    Console.Out.WriteLine($"{word}  {check.Name,-12}  {check.Detail}" + (check.Remedy is null ? string.Empty : $"\n      {string.Empty,-12}  try: {check.Remedy}"));
+                    Output.WriteText(check.Detail, $"{word}  {check.Name,-12}  ");
+                    if (check.Remedy is not null)
+                    {
+                        Output.WriteText("try: " + check.Remedy, new string(' ', 20));
+                    }
                 }
             }
 
@@ -144,16 +148,22 @@ internal static class DoctorCommand
 
     private static Check Disk(string folder)
     {
+        var free = FreeDisk(folder);
+        return free >= MinimumFreeBytes
+            ? new Check("free disk", Ok, Figures.Bytes(free), null)
+            : new Check("free disk", Warn, Figures.Bytes(free), $"free at least {Figures.Bytes(MinimumFreeBytes)}");
+    }
+
+    /// <summary>Free bytes of the disk of a folder that may not be there yet.</summary>
+    public static long FreeDisk(string folder)
+    {
         var existing = folder;
         while (!Directory.Exists(existing))
         {
             existing = Path.GetDirectoryName(existing)!;
         }
 
-        var free = new DriveInfo(existing).AvailableFreeSpace;
-        return free >= MinimumFreeBytes
-            ? new Check("free disk", Ok, Figures.Bytes(free), null)
-            : new Check("free disk", Warn, Figures.Bytes(free), $"free at least {Figures.Bytes(MinimumFreeBytes)}");
+        return new DriveInfo(existing).AvailableFreeSpace;
     }
 
     private static async Task<Check> TryAsync(string name, string remedy, Func<Task<Check>> probe)

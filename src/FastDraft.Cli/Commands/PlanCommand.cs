@@ -1,12 +1,20 @@
 using System.CommandLine;
+using System.Globalization;
+using System.Text.Json.Nodes;
+using FastDraft.Cli.Terminal;
 using FastDraft.Core.Stages;
+using FastDraft.Persistence;
 using FastDraft.Server;
+using FastDraft.Stages;
 
 namespace FastDraft.Cli.Commands;
 
-/// <summary><c>fastdraft plan</c>: what a run would do, and why.</summary>
+/// <summary><c>fastdraft plan</c>: what a run would do, why, and what it needs.</summary>
 internal static class PlanCommand
 {
+    // Two runs of a stage that agree in these take time in proportion to their tokens.
+    private static readonly string[] DecidesSpeed = ["parameters", "accelerator", "target"];
+
     public static Command Build()
     {
         var file = new Argument<string>("workflow") { Description = "Workflow file (Elsa 3 JSON), or the name of a published workflow" };
@@ -20,22 +28,87 @@ internal static class PlanCommand
             var inputs = EmbeddedPipeline.CheckedInputs(options, definition, EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!));
             await using var store = await PipelineStore.OpenAsync(options.DataFolder, cancellationToken);
             var plan = await Planner.PlanAsync(store, options, definition, inputs, cancellationToken);
+            var needs = await NeedsAsync(store.Queries, plan, cancellationToken);
             if (SharedOptions.IsJson(parsed))
             {
-                Output.WriteJson(plan);
+                Output.WriteJson(plan.Zip(needs, (p, n) => new { p.ActivityId, Stage = p.Stage.Name, p.Verdict, p.HitRunId, p.Reasons, Needs = n }));
             }
             else
             {
-                Output.WriteTable([["STAGE", "VERDICT", "BECAUSE"], .. plan.Select(p => new[]
-                {
-                    p.ActivityId,
-                    p.Verdict switch { PlanVerdict.Hit => "reuse", PlanVerdict.Miss => "run", _ => "run" },
-                    p.HitRunId is { } run ? $"made by run {run}" : p.Reasons.Count > 0 ? string.Join("; ", p.Reasons) : "a stage before it runs",
-                })]);
+                Write(plan, needs, options.DataFolder);
             }
 
             return parsed.GetValue(detailed) && plan.Any(p => p.Verdict != PlanVerdict.Hit) ? ExitCode.PlanHasChanges : ExitCode.Ok;
         }));
         return command;
     }
+
+    /// <summary>For each stage what it needs; null for one that is reused.</summary>
+    private static async Task<IReadOnlyList<Needs?>> NeedsAsync(PipelineQueries queries, IReadOnlyList<PlannedStage> plan, CancellationToken cancellationToken)
+    {
+        var estimate = new NeedsEstimate();
+        var needs = new List<Needs?>();
+        foreach (var planned in plan)
+        {
+            var (stage, settings) = (estimate.Of(planned.Stage, planned.Settings), planned.Settings);
+            if (planned.Verdict == PlanVerdict.Hit)
+            {
+                needs.Add(null);
+                continue;
+            }
+
+            var last = await queries.LastWorkedAsync(planned.Stage.Name, planned.ActivityId, cancellationToken);
+            if (last is not null && JsonNode.Parse(last.SettingsJson)!.AsObject() is var before && DecidesSpeed.All(name => JsonNode.DeepEquals(before[name], JsonNode.Parse(settings[name]?.ToJsonString() ?? "null"))))
+            {
+                var part = stage.NumTokens is { } now && new NeedsEstimate().Of(planned.Stage, before).NumTokens is { } then ? (double)now / then : 1;
+                needs.Add(new(stage.NumTokens, stage.NumSteps, stage.MemoryBytes ?? last.PeakRssBytes, stage.DiskBytes, last.Took.TotalSeconds * part));
+            }
+            else
+            {
+                needs.Add(new(stage.NumTokens, stage.NumSteps, stage.MemoryBytes, stage.DiskBytes, null));
+            }
+        }
+
+        return needs;
+    }
+
+    private static void Write(IReadOnlyList<PlannedStage> plan, IReadOnlyList<Needs?> needs, string dataFolder)
+    {
+        Output.WriteTable([["STAGE", "VERDICT", "BECAUSE"], .. plan.Select(p => new[]
+        {
+            p.ActivityId,
+            p.Verdict == PlanVerdict.Hit ? "reuse" : "run",
+            p.HitRunId is { } run ? $"made by run {Figures.Short(run)}" : p.Verdict == PlanVerdict.Hit ? "known without running" : p.Reasons.Count > 0 ? string.Join("; ", p.Reasons) : "a stage before it runs",
+        })]);
+        var due = plan.Zip(needs).Where(s => s.Second is not null).Select(s => (s.First.ActivityId, Needs: s.Second!)).ToList();
+        if (due.Count == 0)
+        {
+            return;
+        }
+
+        Console.Out.WriteLine();
+        Output.WriteTable(
+            [
+                ["NEEDS", "TOKENS", "STEPS", "MEMORY", "DISK", "TIME"],
+                .. due.Select(d => Row(d.ActivityId, d.Needs)),
+                .. due.Count == 1 ? Array.Empty<string[]>() : [Row("in all", new(
+                    due.Sum(d => d.Needs.Tokens), due.Sum(d => d.Needs.Steps), due.Max(d => d.Needs.MemoryBytes), due.Sum(d => d.Needs.DiskBytes), due.All(d => d.Needs.Seconds is null) ? null : due.Sum(d => d.Needs.Seconds)))],
+            ],
+            numbers: 1);
+        Output.WriteText(
+            $"About, and at most; a dash is not known before the stage has run here with this target. Here are {Figures.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)} of memory and {Figures.Bytes(DoctorCommand.FreeDisk(dataFolder))} of free disk.");
+    }
+
+    private static string[] Row(string name, Needs needs) =>
+    [
+        name,
+        needs.Tokens is { } tokens and > 0 ? Figures.Count(tokens) : "-",
+        needs.Steps is { } steps and > 0 ? steps.ToString("N0", CultureInfo.InvariantCulture) : "-",
+        needs.MemoryBytes is { } memory ? Figures.Bytes(memory) : "-",
+        needs.DiskBytes is { } disk and > 0 ? Figures.Bytes(disk) : "-",
+        needs.Seconds is { } seconds ? Figures.Duration(TimeSpan.FromSeconds(Math.Max(1, seconds))) : "-",
+    ];
+
+    /// <summary>Null is not known. <paramref name="Seconds"/> is by what the stage took when it last ran here.</summary>
+    private sealed record Needs(long? Tokens, long? Steps, long? MemoryBytes, long? DiskBytes, double? Seconds);
 }

@@ -38,7 +38,7 @@ internal static class RunsCommand
             {
                 Output.WriteTable([["RUN", "WORKFLOW", "STATE", "STARTED", "TOOK"], .. runs.Select(r => new[]
                 {
-                    r.Id.ToString(), r.WorkflowName, StateMark.Of(r.State).Word, Figures.Time(r.CreatedAt), Took(r.CreatedAt, r.EndedAt),
+                    Figures.Short(r.Id), r.WorkflowName, StateMark.Of(r.State).Word, Figures.Time(r.CreatedAt), Took(r.CreatedAt, r.EndedAt),
                 })]);
             }
         });
@@ -194,16 +194,17 @@ internal static class RunsCommand
         }
 
         var definition = WorkflowDefinition.Parse(run.DefinitionJson);
-        Console.Out.WriteLine($"run {run.Id}  {RunReport.Title(run, definition)}  {StateMark.Of(run.State).Word}  {Figures.Time(run.CreatedAt)}  {Took(run.CreatedAt, run.EndedAt)}".TrimEnd());
-        Console.Out.WriteLine($"workflow {run.DefinitionDigest}");
+        Console.Out.WriteLine($"run       {run.Id}  {StateMark.Of(run.State).Word}");
+        Console.Out.WriteLine($"workflow  {RunReport.Title(run, definition)}  {Figures.Short(run.DefinitionDigest)}");
+        Console.Out.WriteLine($"began     {Figures.Time(run.CreatedAt)}" + (run.EndedAt is null ? string.Empty : $", took {Took(run.CreatedAt, run.EndedAt)}"));
         foreach (var (name, value) in JsonNode.Parse(run.InputsJson)!.AsObject().Where(p => p.Value is not null))
         {
-            Console.Out.WriteLine($"  {name} = {value!.ToJsonString(Output.Json).Trim('"')}");
+            Output.WriteText(value!.ToJsonString(Output.Json).Trim('"'), $"  {name} = ");
         }
 
         if (run.Incident is not null)
         {
-            Console.Out.WriteLine($"incident: {run.Incident}");
+            Output.WriteText(run.Incident, "incident: ");
         }
 
         Console.Out.WriteLine();
@@ -223,7 +224,11 @@ internal static class RunsCommand
         Console.Out.WriteLine();
         foreach (var failed in run.Stages.Where(s => s.Failure is not null))
         {
-            Console.Out.WriteLine($"{failed.ActivityId}: {failed.Failure}" + (failed.Hint is null ? string.Empty : $"\n  try: {failed.Hint}"));
+            Output.WriteText(failed.Failure!, failed.ActivityId + ": ");
+            if (failed.Hint is not null)
+            {
+                Output.WriteText(failed.Hint, "  try: ");
+            }
         }
 
         Console.Out.WriteLine($"why each stage ran: fastdraft runs explain {Figures.Short(run.Id)}");

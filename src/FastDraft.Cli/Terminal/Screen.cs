@@ -58,6 +58,52 @@ internal sealed class Screen : IDisposable
 
     public void Dispose() => _out.Write(ShowCursor);
 
+    /// <summary>How many cells a text takes: a colour code none, the bolt two.</summary>
+    internal static int Cells(string text)
+    {
+        var cells = 0;
+        for (var i = 0; i < text.Length; i++)
+        {
+            if (text[i] == '\u001b')
+            {
+                i = text.IndexOf('m', i);
+                continue;
+            }
+
+            cells += text[i] == '⚡' ? 2 : 1;
+        }
+
+        return cells;
+    }
+
+    /// <summary>A text in lines of at most so many cells, broken at spaces, and inside a word only where it alone is longer.</summary>
+    internal static IReadOnlyList<string> Wrap(string text, int width)
+    {
+        var lines = new List<string>();
+        var line = string.Empty;
+        foreach (var word in text.Split(' '))
+        {
+            var rest = word;
+            if (line.Length > 0 && Cells(line) + 1 + Cells(rest) > width)
+            {
+                lines.Add(line);
+                line = string.Empty;
+            }
+
+            while (line.Length == 0 && Cells(rest) > width)
+            {
+                var part = Cut(rest, width);
+                lines.Add(part);
+                rest = rest[part.Length..];
+            }
+
+            line = line.Length == 0 ? rest : line + " " + rest;
+        }
+
+        lines.Add(line);
+        return lines;
+    }
+
     /// <summary>At most so many cells of a line; colour codes take none, and a cut line ends its colour.</summary>
     internal static string Cut(string line, int width)
     {
