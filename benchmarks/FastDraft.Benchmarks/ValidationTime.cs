@@ -56,7 +56,8 @@ internal static class ValidationTime
             {
                 connections.Add(new JsonObject
                 {
-                    ["source"] = new JsonObject { ["activity"] = $"{ids[^1]}_{copy - 1}", ["port"] = "Done" }, ["target"] = new JsonObject { ["activity"] = $"{ids[0]}_{copy}", ["port"] = "In" },
+                    ["source"] = new JsonObject { ["activity"] = $"{ids[^1]}_{copy - 1}", ["port"] = "Done" },
+                    ["target"] = new JsonObject { ["activity"] = $"{ids[0]}_{copy}", ["port"] = "In" },
                 });
             }
         }

@@ -119,7 +119,9 @@ public sealed partial class Service : IAsyncLifetime
         // artifacts/bin/<project>/<configuration>
         var start = new ProcessStartInfo(Path.GetFullPath(Path.Join(AppContext.BaseDirectory, "../../FastDraft.Cli", Path.GetFileName(AppContext.BaseDirectory.TrimEnd('/')), "fastdraft")))
         {
-            WorkingDirectory = folder.FullName, RedirectStandardOutput = true, RedirectStandardError = true,
+            WorkingDirectory = folder.FullName,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
         };
         foreach (var argument in (string[])[.. arguments, "--data", Path.Join(folder.FullName, "data")])
         {

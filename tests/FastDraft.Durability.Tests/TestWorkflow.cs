@@ -49,7 +49,8 @@ internal static class TestWorkflow
 
     public static JsonObject Script(string type, string script) => new()
     {
-        ["typeName"] = type, ["expression"] = new JsonObject { ["type"] = "JavaScript", ["value"] = script },
+        ["typeName"] = type,
+        ["expression"] = new JsonObject { ["type"] = "JavaScript", ["value"] = script },
     };
 
     public static JsonObject Parallel(string id, params JsonObject[] activities)
