@@ -85,6 +85,13 @@ internal sealed partial class JavaScriptExpressions(WorkflowDefinition definitio
 
     private readonly Dictionary<string, Prepared<Script>> _prepared = new(StringComparer.Ordinal);
 
+    // The first script of a process compiles the engine, which on a busy machine takes longer than a script may.
+    static JavaScriptExpressions()
+    {
+        using var engine = new Engine();
+        engine.Execute(Prelude);
+    }
+
     /// <exception cref="ExpressionException">It does not parse, throws, or goes past a limit.</exception>
     public JsonNode? Evaluate(string source, ScriptContext context)
     {
