@@ -94,7 +94,7 @@ public sealed class DesignerFacts : IClassFixture<Service>, IAsyncLifetime
         await studio.Node("ingest-text").WaitForAsync();
         await page.Locator(".run-state", new() { HasText = "pretrain" }).WaitForAsync();
         await studio.PictureAsync("walk-6-running");
-        await page.Locator(".run-state", new() { HasText = "Succeeded" }).WaitForAsync(new() { Timeout = 300_000 });
+        await page.Locator(".run-state", new() { HasText = "Succeeded" }).WaitForAsync(new() { Timeout = 480_000 });
 
         // The designer asks every five seconds; then each node has its green count.
         await page.WaitForFunctionAsync("document.querySelectorAll('.x6-node .mud-badge.mud-theme-success').length === 13");

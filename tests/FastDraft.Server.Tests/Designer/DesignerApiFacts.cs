@@ -221,6 +221,8 @@ public sealed class DesignerApiFacts(RunningService service)
         Assert.Equal(("Finished", "Finished", "greeting"), ((string?)instance["status"], (string?)instance["subStatus"], (string?)instance["definitionId"]));
         var (_, definition) = await service.GetAsync($"{Api}/workflow-definitions/by-id/{instance["definitionVersionId"]}");
         Assert.Equal("write", (string?)definition!["root"]!["activities"]![0]!["id"]);
+        var (_, ran) = await service.GetAsync($"{Api}/workflow-definitions?versionOptions=&Ids={instance["definitionVersionId"]}");
+        Assert.Equal("greeting", (string?)Assert.Single(ran!["items"]!.AsArray())!["name"]);
         var (_, journal) = await service.PostAsync($"{Api}/workflow-instances/{id}/journal?skip=0&take=110", new JsonObject { ["filter"] = new JsonObject { ["excludedActivityTypes"] = new JsonArray("Elsa.Workflow", "Elsa.Flowchart") } });
         Assert.Equal(["Started", "Completed"], journal!["items"]!.AsArray().Select(r => (string?)r!["eventName"]));
         var (_, report) = await service.PostAsync(

@@ -1,4 +1,5 @@
 using FastDraft.Server.Definitions;
+using FastDraft.Server.Designer.Instances;
 using FastDraft.Server.Web;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -20,17 +21,31 @@ internal static class ListDefinitions
     {
         api.MapGet("/workflow-definitions", async (
             string? versionOptions, int? page, int? pageSize, string? searchTerm, string[]? definitionIds, string[]? ids, bool? isSystem, string? orderBy, string? orderDirection,
-            DefinitionStore definitions, CancellationToken ct) =>
+            DefinitionStore definitions, InstanceReader instances, CancellationToken ct) =>
         {
             if (VersionSelection.Parse(versionOptions) is not { } selection)
             {
                 return Problems.Result(StatusCodes.Status400BadRequest, $"versionOptions '{versionOptions}' is none of Latest, Published, Draft, LatestOrPublished, LatestAndPublished, AllVersions or a number.");
             }
 
+            // The list of runs asks for the version that each of them ran, and shows no run without it; a run has a copy of its own.
+            if (ids is { Length: > 0 })
+            {
+                var versions = new List<DefinitionSummary>();
+                foreach (var id in ids.Distinct())
+                {
+                    if (await GetDefinition.FindAsync(id, definitions, instances, ct) is { } version)
+                    {
+                        versions.Add(DefinitionSummary.Of(version.Head, version.WhyUnreadable()));
+                    }
+                }
+
+                return Results.Ok(new DefinitionPage(versions, versions.Count));
+            }
+
             var found = (await definitions.ListAsync(selection, ct)).Where(h =>
                 isSystem != true
                 && (definitionIds is not { Length: > 0 } || definitionIds.Contains(h.DefinitionId))
-                && (ids is not { Length: > 0 } || ids.Contains(h.Id))
                 && (string.IsNullOrWhiteSpace(searchTerm) || Matches(h, searchTerm.Trim())));
             var descending = "Descending".Equals(orderDirection, StringComparison.OrdinalIgnoreCase);
             var ordered = Ordered(found, orderBy, descending).ToList();
