@@ -27,11 +27,15 @@ internal sealed class TestPipeline : IDisposable
 
     public Task<PipelineHost> StartAsync(double leaseSeconds = 30) => PipelineHost.StartAsync(Options(leaseSeconds));
 
-    /// <summary>A host in a process of its own that runs one workflow.</summary>
-    public Process StartHostProcess(JsonObject workflow, double leaseSeconds = 30, string? failpoint = null)
+    /// <summary>A host in a process of its own that runs one workflow; null: that ends what others left.</summary>
+    public Process StartHostProcess(JsonObject? workflow, double leaseSeconds = 30, string? failpoint = null)
     {
         var file = PathOf(Guid.CreateVersion7().ToString("N") + ".json");
-        File.WriteAllText(file, workflow.ToJsonString());
+        if (workflow is not null)
+        {
+            File.WriteAllText(file, workflow.ToJsonString());
+        }
+
         var start = new ProcessStartInfo("dotnet") { RedirectStandardError = true, RedirectStandardOutput = true };
         foreach (var argument in new[] { typeof(HostProgram).Assembly.Location, "host", Data, file, leaseSeconds.ToString(CultureInfo.InvariantCulture) })
         {

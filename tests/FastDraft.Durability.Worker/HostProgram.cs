@@ -7,19 +7,24 @@ using FastDraft.Server.Dispatch;
 
 namespace FastDraft.Durability.Worker;
 
-/// <summary>A host in a process of its own, to be killed and frozen: submits one workflow and ends with it.</summary>
+/// <summary>A host in a process of its own, to be killed and frozen: submits one workflow and ends with it, or ends what others began.</summary>
 public static class HostProgram
 {
     public static IReadOnlyList<StageDescriptor> Stages { get; } = [MakeStage.Describe(), CopyStage.Describe(), MisbehaveStage.Describe()];
 
-    /// <param name="args">Data folder, workflow file, seconds of a lease.</param>
+    /// <param name="args">Data folder, workflow file (absent: the runs that are there), seconds of a lease.</param>
     public static async Task<int> RunAsync(string[] args)
     {
         var options = Options(args[0], double.Parse(args[2], CultureInfo.InvariantCulture));
         await using var host = await PipelineHost.StartAsync(options);
-        var id = await host.SubmitAsync(WorkflowDefinition.Parse(await File.ReadAllTextAsync(args[1])), new Dictionary<string, JsonNode?>());
-        await foreach (var _ in host.WatchAsync(id))
+        var ids = File.Exists(args[1])
+            ? [await host.SubmitAsync(WorkflowDefinition.Parse(await File.ReadAllTextAsync(args[1])), new Dictionary<string, JsonNode?>())]
+            : (await host.Queries.ListRunsAsync(1000)).Select(r => r.Id).ToList();
+        foreach (var id in ids)
         {
+            await foreach (var _ in host.WatchAsync(id))
+            {
+            }
         }
 
         return 0;
