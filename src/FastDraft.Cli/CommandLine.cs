@@ -17,6 +17,7 @@ internal static class CommandLine
             RunsCommand.Build(interrupts),
             ScheduleCommand.Build(),
             GatesCommand.Build(),
+            EventsCommand.Build(),
             ModelsCommand.Build(),
             CacheCommand.Build(),
             GenerateCommand.Build(),

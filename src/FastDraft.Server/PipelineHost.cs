@@ -4,6 +4,7 @@ using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Events;
 using FastDraft.Server.Scheduling;
 using Hangfire;
 using Hangfire.InMemory;
@@ -105,8 +106,7 @@ public sealed class PipelineHost : IAsyncDisposable
     public IAsyncEnumerable<RunEvent> WatchAsync(Guid runId, CancellationToken ct = default) => Store.WatchAsync(runId, ct);
 
     /// <summary>Hands an event to every run that waits for it, and starts the published workflows that it triggers.</summary>
-    /// <returns>How many waits it answered and how many runs it started.</returns>
-    public async Task<(int Waits, int Runs)> PublishEventAsync(string eventName, JsonNode? payload = null, string? correlationId = null, CancellationToken ct = default)
+    public async Task<EventReach> PublishEventAsync(string eventName, JsonNode? payload = null, string? correlationId = null, CancellationToken ct = default)
     {
         var reached = await engine.PublishAsync(eventName, payload, correlationId, ct);
         reconciler.Wake();

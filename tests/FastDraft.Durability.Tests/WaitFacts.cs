@@ -3,7 +3,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server;
-using FastDraft.Server.Definitions;
+using FastDraft.Server.Events;
 using FastDraft.Server.Gates;
 using Microsoft.EntityFrameworkCore;
 using static FastDraft.Durability.Tests.TestPipeline;
@@ -26,12 +26,12 @@ public sealed class WaitFacts : IDisposable
         var anyone = await SubmitAsync(host, Sequence(Event("elsewhere"), Result()));
         await WaitsAsync(host, 3);
 
-        Assert.Equal((1, 0), await host.PublishEventAsync("go", new JsonObject { ["rows"] = 3 }, "order-1"));
+        Assert.Equal(new EventReach(1, 0), await host.PublishEventAsync("go", new JsonObject { ["rows"] = 3 }, "order-1"));
         Assert.Equal(RunState.Succeeded, (await WaitAsync(host, named)).State);
-        Assert.Equal((0, 0), await host.PublishEventAsync("Go"));
-        Assert.Equal((1, 0), await host.PublishEventAsync("go"));
+        Assert.Equal(new EventReach(0, 0), await host.PublishEventAsync("Go"));
+        Assert.Equal(new EventReach(1, 0), await host.PublishEventAsync("go"));
         Assert.Equal(RunState.Succeeded, (await WaitAsync(host, other)).State);
-        Assert.Equal((1, 0), await host.PublishEventAsync("elsewhere", "now"));
+        Assert.Equal(new EventReach(1, 0), await host.PublishEventAsync("elsewhere", "now"));
         await WaitAsync(host, anyone);
 
         Assert.Equal([["""{"rows":3}"""], [""], ["now"]], [await LinesAsync(host, named), await LinesAsync(host, other), await LinesAsync(host, anyone)]);
@@ -57,8 +57,8 @@ public sealed class WaitFacts : IDisposable
         start["customProperties"] = new JsonObject { ["canStartWorkflow"] = true };
         await PublishAsync(host, Sequence(start, Result()), "listener");
 
-        Assert.Equal((0, 1), await host.PublishEventAsync("arrived", "corpus-7"));
-        Assert.Equal((0, 0), await host.PublishEventAsync("left"));
+        Assert.Equal(new EventReach(0, 1), await host.PublishEventAsync("arrived", "corpus-7"));
+        Assert.Equal(new EventReach(0, 0), await host.PublishEventAsync("left"));
         var run = Assert.Single(await host.Queries.ListRunsAsync());
         await WaitAsync(host, run.Id);
 

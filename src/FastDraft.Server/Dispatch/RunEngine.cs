@@ -4,7 +4,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
-using FastDraft.Server.Scheduling;
+using FastDraft.Server.Events;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -308,8 +308,8 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
         return depth >= MaxDepth;
     }
 
-    /// <summary>Publishes an event from outside; returns how many waits it answered and how many runs it started.</summary>
-    public async Task<(int Waits, int Runs)> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct)
+    /// <summary>Publishes an event from outside of runs.</summary>
+    public async Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct)
     {
         await using var db = store.Open();
         await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
@@ -320,7 +320,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
     }
 
     /// <summary>Answers every open wait that the event reaches, and adds a run of each published workflow that it starts.</summary>
-    private async Task<(int Waits, int Runs)> PublishAsync(PipelineDbContext db, PublishEvent published, RunRow? publisher, CancellationToken ct)
+    private async Task<EventReach> PublishAsync(PipelineDbContext db, PublishEvent published, RunRow? publisher, CancellationToken ct)
     {
         await db.SaveChangesAsync(ct);
         var (numWaits, numRuns) = (0, 0);
@@ -351,7 +351,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
             numRuns++;
         }
 
-        return (numWaits, numRuns);
+        return new EventReach(numWaits, numRuns);
     }
 
     private async Task AnswerParentAsync(PipelineDbContext db, RunRow run, WorkflowState state, CancellationToken ct)

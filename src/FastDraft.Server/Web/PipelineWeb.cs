@@ -2,6 +2,7 @@ using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer;
 using FastDraft.Server.Designer.Instances;
 using FastDraft.Server.Designer.Studio;
+using FastDraft.Server.Events;
 using FastDraft.Server.Gates;
 using Hangfire;
 using Microsoft.AspNetCore.Builder;
@@ -67,6 +68,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         StudioPages.Map(app);
         DesignerApi.Map(app);
         GatesApi.Map(app);
+        EventsApi.Map(app);
         await app.StartAsync(ct);
         return new PipelineWeb(app);
     }

@@ -1,7 +1,8 @@
 using FastDraft.Core.Workflows;
 using FastDraft.Server.Definitions;
+using FastDraft.Server.Scheduling;
 
-namespace FastDraft.Server.Scheduling;
+namespace FastDraft.Server.Events;
 
 /// <summary>The Event activities of published workflows that may start a run. Read when an event is published, so nothing has to be kept in step.</summary>
 internal static class EventTriggers
