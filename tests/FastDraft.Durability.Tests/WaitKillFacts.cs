@@ -109,7 +109,7 @@ public sealed class WaitKillFacts(ITestOutputHelper output) : IDisposable
         await using var store = await PipelineStore.OpenAsync(pipeline.Data);
         await using var db = store.Open();
         var family = await db.Runs.Where(r => r.Id == run || r.ParentRunId == run).OrderBy(r => r.CreatedAt).ToListAsync();
-        Assert.All(family, r => Assert.Equal(RunState.Succeeded, r.State));
+        Assert.All(family, r => Assert.Equal((RunState.Succeeded, null), (r.State, r.Incident)));
         var journals = new List<List<string>>();
         foreach (var id in family.Select(r => r.Id))
         {
