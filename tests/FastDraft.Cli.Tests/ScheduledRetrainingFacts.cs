@@ -37,7 +37,7 @@ public sealed class ScheduledRetrainingFacts : IDisposable
         Assert.Contains("The champion stays: the challenger has acceptance rate", second.Error, StringComparison.Ordinal);
 
         Grow(300, 600);
-        var third = await RetrainAsync("--set", "tokens=120000");
+        var third = await ApprovedAsync(RetrainAsync("--set", "tokens=120000", "--set", "approval=true"));
         Assert.Contains("300 seen before", third.Error, StringComparison.Ordinal);
         Assert.Contains("The challenger is promoted: acceptance rate", third.Error, StringComparison.Ordinal);
 
@@ -71,6 +71,24 @@ public sealed class ScheduledRetrainingFacts : IDisposable
             "--set", "corpus=stories", "--set", "prompts=prompts.jsonl", "--set", "numPrompts=16", "--set", "parameters=60000", "--set", "learningRate=0.003", "--set", "syntheticRows=48",
             "--set", "alignmentTokens=4000", .. more,
         ]);
+    }
+
+    /// <summary>The run, and as soon as it waits for a person, from another process the answer.</summary>
+    private async Task<Outcome> ApprovedAsync(Task<Outcome> run)
+    {
+        while (!run.IsCompleted)
+        {
+            if (JsonNode.Parse((await CliAsync("gates", "list", "-o", "json")).Out)!.AsArray() is [var gate])
+            {
+                await CliAsync("gates", "approve", gate!["reference"]!.GetValue<string>(), "--by", "ann", "--reason", "both reports read");
+                break;
+            }
+        }
+
+        var outcome = await run;
+        var decided = JsonNode.Parse((await CliAsync("gates", "list", "--decided", "-o", "json")).Out)!.AsArray();
+        Assert.Equal([(true, "ann", "both reports read")], decided.Select(g => (g!["approved"]!.GetValue<bool>(), g["decidedBy"]!.GetValue<string>(), g["reason"]!.GetValue<string>())));
+        return outcome;
     }
 
     private async Task<Outcome> CliAsync(params string[] arguments)
