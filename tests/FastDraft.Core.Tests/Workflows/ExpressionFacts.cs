@@ -180,7 +180,7 @@ public sealed class ExpressionFacts
     [InlineData("JavaScript", "x=>", "1", "", 20_000)]
     [InlineData("JavaScript", "if(1)", ";", "", 12_000)]
     [InlineData("JavaScript", "{", "", "}", 30_000)]
-    [InlineData("JavaScript", "a?1:", "1", "", 15_000)]
+    [InlineData("JavaScript", "a?1:", "1", "", 5_000)]
     [InlineData("JavaScript", "`${", "1", "}`", 12_000)]
     [InlineData("Liquid", "{% if true %}", "x", "{% endif %}", 20_000)]
     [InlineData("Liquid", "{% for i in (1..2) %}", "x", "{% endfor %}", 15_000)]
@@ -223,7 +223,7 @@ public sealed class ExpressionFacts
         var before = GC.GetTotalAllocatedBytes();
         var (state, _) = Run(Workflow(Sequence("sq", Node("w", "WriteLine", ("text", Expression(language, source))), Line("never"))));
 
-        Assert.True(Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(5), $"It took {Stopwatch.GetElapsedTime(started)}.");
+        Assert.True(Stopwatch.GetElapsedTime(started) < TimeSpan.FromSeconds(15), $"It took {Stopwatch.GetElapsedTime(started)}.");
         Assert.True(GC.GetTotalAllocatedBytes() - before < 2L << 30, "It allocated gigabytes.");
         Assert.Equal(WorkflowStatus.Faulted, state.Status);
         Assert.Equal("w", Assert.Single(state.Incidents).ActivityId);
