@@ -132,8 +132,8 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
 {
     private const int Lanes = 16;
 
-    /// <summary>Multiply-adds from which on a chunk is worth handing to another thread: a few microseconds.</summary>
-    private const long WorkOfChunk = 1 << 19;
+    /// <summary>Multiply-adds from which on a chunk is worth handing to another thread: about a microsecond, some times what handing it over takes.</summary>
+    private const long WorkOfChunk = 1 << 16;
 
     /// <summary>Elements of row-wise work (norms, rotary positions, gates) from which on a chunk is worth it.</summary>
     private const int WidthOfChunk = 1 << 13;
