@@ -2,6 +2,7 @@ using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Server;
 using FastDraft.Server.Dispatch;
+using Microsoft.EntityFrameworkCore;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
 
@@ -44,6 +45,31 @@ public sealed class FailpointFacts : IDisposable
             Assert.Equal(await ReferencedAsync(next.Store), Directory.EnumerateFiles(Path.Combine(pipeline.Data, "cas", "sha256"), "*", SearchOption.AllDirectories).Select(p => Path.GetFileName(p)!).ToHashSet());
         }
 
+        await pipeline.AssertInvariantsAsync();
+    }
+
+    [Fact]
+    public async Task A_stage_that_takes_its_host_with_it_every_time_fails_and_says_so()
+    {
+        using (var dying = pipeline.StartHostProcess(MakeAndCopy(), failpoint: Failpoint.Leased))
+        {
+            await dying.WaitForExitAsync();
+        }
+
+        Guid id;
+        await using (var store = await PipelineStore.OpenAsync(pipeline.Data))
+        await using (var db = store.Open())
+        {
+            // As if it had died so often before: each death leaves the epoch one ahead of the attempts.
+            id = (await db.Runs.SingleAsync()).Id;
+            await db.StageRuns.ExecuteUpdateAsync(u => u.SetProperty(s => s.LeaseEpoch, s => s.LeaseEpoch + RetryPolicy.MaxHostDeaths - 1));
+            await db.Attempts.ExecuteUpdateAsync(u => u.SetProperty(a => a.LeaseEpoch, a => a.LeaseEpoch + RetryPolicy.MaxHostDeaths - 1));
+        }
+
+        await using var host = await pipeline.StartAsync();
+        var run = await WaitAsync(host, id);
+        Assert.Equal(RunState.Failed, run.State);
+        Assert.Contains("The host died", run.Stages[0].Failure!, StringComparison.Ordinal);
         await pipeline.AssertInvariantsAsync();
     }
 

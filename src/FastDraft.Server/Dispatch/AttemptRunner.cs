@@ -117,7 +117,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
     /// stopped, is refused whatever it still wants to write.
     /// </summary>
     public Task<bool> TakeOverAsync(StageRunRow row, CancellationToken ct) =>
-        TryEndAsync(row, new AttemptOutcome(null, "The host stopped.", null), takenOver: true, ct);
+        TryEndAsync(row, new AttemptOutcome(null, "The host died while the stage ran.", "more memory or a smaller batchSize, if it was that; then fastdraft runs retry"), takenOver: true, ct);
 
     private async Task<AttemptOutcome> WorkAsync(Lease lease, string scratch, Publishing publishing, CancellationToken stop)
     {
@@ -281,7 +281,10 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             : StageRunState.Crashed;
         await using var look = store.Open();
         var crashes = await look.Attempts.CountAsync(a => a.StageRunId == row.Id && a.State == StageRunState.Crashed && a.ExitCode != null, ct) + 1;
-        var retry = state == StageRunState.Crashed && (outcome.ExitCode is null || RetryPolicy.ShouldRetry(state, crashes));
+
+        // An attempt raises the epoch by one and a take-over by one more, so what is beyond the attempts are the hosts that died.
+        var deaths = takenOver ? row.LeaseEpoch - await look.Attempts.CountAsync(a => a.StageRunId == row.Id, ct) + 1 : 0;
+        var retry = state == StageRunState.Crashed && (outcome.ExitCode is null ? deaths < RetryPolicy.MaxHostDeaths : RetryPolicy.ShouldRetry(state, crashes));
         var failure = state is StageRunState.Succeeded or StageRunState.Cancelled ? null : outcome.Failure;
         var chosen = outcome.Outcome ?? options.Stages.FirstOrDefault(s => s.Name == row.Stage)?.Outcomes[0];
         WorkflowEvent? happened = state == StageRunState.Succeeded ? new StageSucceeded(row.ActivityInstanceId, chosen!)
