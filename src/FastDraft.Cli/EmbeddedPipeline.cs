@@ -26,7 +26,8 @@ internal static class EmbeddedPipeline
             ExpandPath = PathSettings.Files,
             ResolvePath = PathSettings.Resolve,
             NewSettingCheck = () => new SettingChecks().Find,
-            WorkflowFolder = Path.GetFullPath("workflows"),
+            // Those of the folder one works in; a published executable brings its own.
+            WorkflowFolder = Directory.Exists("workflows") ? Path.GetFullPath("workflows") : Path.Join(AppContext.BaseDirectory, "workflows"),
             TakesUpUnfinishedRuns = false,
         };
     }

@@ -69,7 +69,7 @@ public static class RetryPolicy
     public const int MaxAttempts = 3;
 
     /// <summary>How often a host may die under a stage run: one that takes its host with it every time must not do so for ever.</summary>
-    public const int MaxHostDeaths = 25;
+    public const int MaxHostDeaths = 100;
 
     public static bool ShouldRetry(StageRunState attemptState, int numAttempts) =>
         attemptState == StageRunState.Crashed && numAttempts < MaxAttempts;

@@ -237,7 +237,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
 
     private WaitRow Wait(PipelineDbContext db, RunRow run, string instanceId, WaitKind kind) => db.Waits.Add(new WaitRow
     {
-        Id = Guid.CreateVersion7(), RunId = run.Id, ActivityInstanceId = instanceId, ActivityId = instanceId, Kind = kind, CreatedAt = Now,
+        Id = Guid.CreateVersion7(), RunId = run.Id, ActivityInstanceId = instanceId, ActivityId = instanceId[..instanceId.LastIndexOf('#')], Kind = kind, CreatedAt = Now,
     }).Entity;
 
     private long? DueAt(TimerDue due) => due switch
