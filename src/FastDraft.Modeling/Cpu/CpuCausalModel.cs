@@ -132,8 +132,11 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
 {
     private const int Lanes = 16;
 
-    /// <summary>Multiply-adds from which on a chunk is worth handing to another thread: about a microsecond, some times what handing it over takes.</summary>
-    private const long WorkOfChunk = 1 << 16;
+    /// <summary>
+    /// Multiply-adds from which on a chunk is worth handing to another thread: some microseconds. With less, a core that the machine lends
+    /// to others for a moment costs more than it gives.
+    /// </summary>
+    private const long WorkOfChunk = 1 << 18;
 
     /// <summary>Elements of row-wise work (norms, rotary positions, gates) from which on a chunk is worth it.</summary>
     private const int WidthOfChunk = 1 << 13;
