@@ -58,23 +58,8 @@ internal sealed class Screen : IDisposable
 
     public void Dispose() => _out.Write(ShowCursor);
 
-    /// <summary>How many cells a text takes: a colour code none, the bolt two.</summary>
-    internal static int Cells(string text)
-    {
-        var cells = 0;
-        for (var i = 0; i < text.Length; i++)
-        {
-            if (text[i] == '\u001b')
-            {
-                i = text.IndexOf('m', i);
-                continue;
-            }
-
-            cells += text[i] == '⚡' ? 2 : 1;
-        }
-
-        return cells;
-    }
+    /// <summary>How many cells a text takes.</summary>
+    internal static int Cells(string text) => Visible(text).Sum(c => c.Cells);
 
     /// <summary>A text in lines of at most so many cells, broken at spaces, and inside a word only where it alone is longer.</summary>
     internal static IReadOnlyList<string> Wrap(string text, int width)
@@ -108,21 +93,30 @@ internal sealed class Screen : IDisposable
     internal static string Cut(string line, int width)
     {
         var cells = 0;
-        for (var i = 0; i < line.Length; i++)
+        foreach (var (at, taken) in Visible(line))
         {
-            if (line[i] == '\u001b')
-            {
-                i = line.IndexOf('m', i);
-                continue;
-            }
-
-            cells += line[i] == '⚡' ? 2 : 1;
+            cells += taken;
             if (cells > width)
             {
-                return line[..i] + (line.Contains('\u001b', StringComparison.Ordinal) ? Reset : string.Empty);
+                return line[..at] + (line.Contains('\u001b', StringComparison.Ordinal) ? Reset : string.Empty);
             }
         }
 
         return line;
+    }
+
+    /// <summary>The characters that stand on the screen and the cells each takes: a colour code none, the bolt two.</summary>
+    private static IEnumerable<(int At, int Cells)> Visible(string text)
+    {
+        for (var i = 0; i < text.Length; i++)
+        {
+            if (text[i] == '\u001b')
+            {
+                i = text.IndexOf('m', i);
+                continue;
+            }
+
+            yield return (i, text[i] == '⚡' ? 2 : 1);
+        }
     }
 }

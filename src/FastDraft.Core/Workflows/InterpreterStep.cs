@@ -307,22 +307,12 @@ internal sealed partial class InterpreterStep
         }
 
         // What this very transition asked for never leaves it.
-        var numAsked = _effects.RemoveAll(e => AskedBy(e) == instance.Id);
+        var numAsked = _effects.RemoveAll(e => e is WorkflowRequest ask && ask.ActivityInstanceId == instance.Id);
         if (numAsked == 0)
         {
             _effects.Add(awaited is Awaited.Stage ? new CancelStage(instance.Id) : new CancelWait(instance.Id));
         }
     }
-
-    private static string? AskedBy(WorkflowEffect effect) => effect switch
-    {
-        StartStage e => e.ActivityInstanceId,
-        StartTimer e => e.ActivityInstanceId,
-        WaitForEvent e => e.ActivityInstanceId,
-        OpenGate e => e.ActivityInstanceId,
-        StartChild e => e.ActivityInstanceId,
-        _ => null,
-    };
 
     private void Keep(ActivityInstance instance)
     {

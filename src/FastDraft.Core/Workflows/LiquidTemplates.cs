@@ -72,20 +72,13 @@ internal static class LiquidTemplates
         }
     }
 
-    /// <summary>At most 0.9 seconds of processor time.</summary>
     private sealed class BoundedContext : LiquidTemplateContext
     {
-        private static readonly TimeSpan Max = TimeSpan.FromMilliseconds(900);
-
-        private readonly TimeSpan _began = ProcessorTime.OfThread();
+        private readonly ProcessorTime _time = new();
 
         public override object? Evaluate(ScriptNode? scriptNode, bool aliasReturnedFunction)
         {
-            if (ProcessorTime.OfThread() - _began > Max)
-            {
-                throw new TimeoutException("The template computed for more than 0.9 seconds.");
-            }
-
+            _time.Check();
             return base.Evaluate(scriptNode, aliasReturnedFunction);
         }
     }

@@ -57,6 +57,9 @@ public sealed record CancelRequested : WorkflowEvent;
 /// <summary>What the runtime must do, in the transaction that saves the state.</summary>
 public abstract record WorkflowEffect;
 
+/// <summary>What an activity instance asks for and then waits for an answer to.</summary>
+public abstract record WorkflowRequest(string ActivityInstanceId) : WorkflowEffect;
+
 /// <summary>The output <paramref name="Port"/> of a completed stage.</summary>
 public sealed record PortSource(string ActivityInstanceId, string ActivityId, string Port);
 
@@ -66,7 +69,7 @@ public sealed record StartStage(
     string ActivityId,
     StageDescriptor Stage,
     JsonObject Settings,
-    IReadOnlyDictionary<string, PortSource> Inputs) : WorkflowEffect;
+    IReadOnlyDictionary<string, PortSource> Inputs) : WorkflowRequest(ActivityInstanceId);
 
 /// <summary>The result of a stage in flight is no longer wanted: a join that waits for any took another branch, or the workflow ended.</summary>
 public sealed record CancelStage(string ActivityInstanceId) : WorkflowEffect;
@@ -82,23 +85,23 @@ public sealed record DueAt(DateTimeOffset Time) : TimerDue;
 public sealed record DueByCron(string Expression) : TimerDue;
 
 /// <summary>Answer with <see cref="TimerFired"/> once.</summary>
-public sealed record StartTimer(string ActivityInstanceId, TimerDue Due) : WorkflowEffect;
+public sealed record StartTimer(string ActivityInstanceId, TimerDue Due) : WorkflowRequest(ActivityInstanceId);
 
 /// <summary>
 /// Answer with <see cref="EventReceived"/> to the first event that reaches it, by <see cref="EventDelivery"/>.
 /// <paramref name="CorrelationId"/> is the one that the run has when the wait is opened.
 /// </summary>
-public sealed record WaitForEvent(string ActivityInstanceId, string EventName, string? CorrelationId) : WorkflowEffect;
+public sealed record WaitForEvent(string ActivityInstanceId, string EventName, string? CorrelationId) : WorkflowRequest(ActivityInstanceId);
 
 /// <summary>Ask a person; answer with <see cref="GateDecided"/>.</summary>
-public sealed record OpenGate(string ActivityInstanceId, string ActivityId, string Title, string? Instructions) : WorkflowEffect;
+public sealed record OpenGate(string ActivityInstanceId, string ActivityId, string Title, string? Instructions) : WorkflowRequest(ActivityInstanceId);
 
 /// <summary>
 /// Start the published version of a workflow as a run with the id <paramref name="ChildId"/>. Answer with <see cref="ChildEnded"/> where
 /// <paramref name="Wait"/> is set and with <see cref="ChildStarted"/> where it is not; with <see cref="ChildNotStarted"/> where it cannot be started.
 /// </summary>
 public sealed record StartChild(
-    string ActivityInstanceId, Guid ChildId, string DefinitionId, JsonObject Inputs, string? CorrelationId, bool Wait) : WorkflowEffect;
+    string ActivityInstanceId, Guid ChildId, string DefinitionId, JsonObject Inputs, string? CorrelationId, bool Wait) : WorkflowRequest(ActivityInstanceId);
 
 /// <summary>
 /// Deliver to every open wait that <see cref="EventDelivery.Reaches"/>, and start a run of every published workflow that

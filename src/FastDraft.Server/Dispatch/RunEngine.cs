@@ -5,6 +5,7 @@ using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Events;
+using FastDraft.Server.Scheduling;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -83,8 +84,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
             await db.SaveChangesAsync(ct);
             if (happened is not null && !RunStateMachine.IsTerminal(run.State))
             {
-                await ApplyAsync(db, run, Guarded(() => Interpreter.Apply(
-                    WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), happened())), ct);
+                await ApplyAsync(db, run, Answer(run, happened), ct);
             }
 
             return true;
@@ -103,8 +103,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
         await db.SaveChangesAsync(ct);
         if (!await db.StageRuns.AnyAsync(s => s.RunId == runId && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling), ct))
         {
-            await ApplyAsync(db, run, Guarded(() => Interpreter.Apply(
-                WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), new CancelRequested())), ct);
+            await ApplyAsync(db, run, Answer(run, () => new CancelRequested()), ct);
         }
 
         return true;
@@ -134,6 +133,9 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
             engine.Release();
         }
     }
+
+    private Transition Answer(RunRow run, Func<WorkflowEvent> happened) => Guarded(() => Interpreter.Apply(
+        WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), happened()));
 
     /// <summary>
     /// The interpreter is a pure function: what it cannot do now it can never do. That ends the run, visibly, instead of stopping whoever
@@ -333,13 +335,15 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
             }
         }
 
-        foreach (var (definition, activityId) in await EventTriggers.StartedByAsync(definitions, published, ct))
+        var started = await StartActivities.StartedByAsync(definitions, published, ct);
+        var isTooDeep = started.Count > 0 && publisher is not null && await IsTooDeepAsync(db, publisher, ct);
+        foreach (var (definition, activity) in started)
         {
-            if (publisher is not null && await IsTooDeepAsync(db, publisher, ct))
+            if (isTooDeep)
             {
                 db.Journal.Add(new JournalRow
                 {
-                    RunId = publisher.Id, At = Now, Event = "WriteLine",
+                    RunId = publisher!.Id, At = Now, Event = "WriteLine",
                     Text = $"Event '{published.EventName}' did not start '{definition.DefinitionId}': {MaxDepth} runs started one another.",
                 });
                 continue;
@@ -347,7 +351,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
 
             db.Runs.Add(Pending(
                 Guid.CreateVersion7(), definition, RunInputs.Absolute(options, definition, new Dictionary<string, JsonNode?>(), Environment.CurrentDirectory),
-                new WorkflowStart(TriggerActivityId: activityId, TriggerPayload: published.Payload, CorrelationId: published.CorrelationId), options.Clock.GetUtcNow(), parent: publisher?.Id));
+                new WorkflowStart(TriggerActivityId: activity.Id, TriggerPayload: published.Payload, CorrelationId: published.CorrelationId), options.Clock.GetUtcNow(), parent: publisher?.Id));
             numRuns++;
         }
 

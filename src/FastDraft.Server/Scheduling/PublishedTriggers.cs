@@ -17,7 +17,7 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
 
     public async Task SynchroniseAsync(CancellationToken ct)
     {
-        var wanted = (await definitions.ListPublishedAsync(ct)).Where(d => !d.Head.IsReadOnly).SelectMany(Triggers).ToList();
+        var wanted = (await StartActivities.PublishedAsync(definitions, ct)).Select(s => TriggerOf(s.Definition, s.Activity)).OfType<Trigger>().ToList();
         await using var look = store.Open();
         var present = await look.Schedules.AsNoTracking().Where(s => s.ActivityId != null).ToListAsync(ct);
         var isCurrent = wanted.All(w => present.Any(p => Fits(p, w) && IsSame(p, w)))
@@ -71,52 +71,24 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
             .First(name => !all.Exists(s => s.Name == name))
         : trigger.DefinitionId;
 
-    private static IEnumerable<Trigger> Triggers(StoredDefinition stored)
+    private static Trigger? TriggerOf(WorkflowDefinition definition, WorkflowActivity activity)
     {
-        WorkflowDefinition definition;
-        try
+        (ScheduleKind Kind, string? Expression)? trigger = activity.Type switch
         {
-            definition = stored.Parse();
-        }
-        catch (WorkflowFormatException)
-        {
-            // A damaged row is shown where definitions are listed; here it has no triggers.
-            yield break;
-        }
-
-        foreach (var activity in definition.Root.SelfAndDescendants().Where(a => a.CanStartWorkflow))
-        {
-            (ScheduleKind Kind, string? Expression)? trigger = activity.Type switch
-            {
-                ActivityTypes.Cron => (ScheduleKind.Cron, Literal(activity, "cronExpression")),
-                ActivityTypes.Timer => (ScheduleKind.Interval, Literal(activity, "interval") ?? "00:01:00"),
-                ActivityTypes.StartAt => (ScheduleKind.Once, Literal(activity, "dateTime")),
-                _ => null,
-            };
-            if (trigger is { } found)
-            {
-                var misfire = Custom(activity, "misfire");
-                yield return new Trigger(
-                    definition.DefinitionId, activity.Id, found.Kind, found.Expression ?? "", Custom(activity, "timeZone") ?? "UTC",
-                    MisfirePolicies.Names.Contains(misfire) ? misfire! : MisfirePolicy.RunOnce.Name());
-            }
-        }
+            ActivityTypes.Cron => (ScheduleKind.Cron, StartActivities.Literal(activity, "cronExpression")),
+            ActivityTypes.Timer => (ScheduleKind.Interval, StartActivities.Literal(activity, "interval") ?? "00:01:00"),
+            ActivityTypes.StartAt => (ScheduleKind.Once, StartActivities.Literal(activity, "dateTime")),
+            _ => null,
+        };
+        var misfire = Custom(activity, "misfire");
+        return trigger is not { } found ? null : new Trigger(
+            definition.DefinitionId, activity.Id, found.Kind, found.Expression ?? "", Custom(activity, "timeZone") ?? "UTC",
+            MisfirePolicies.Names.Contains(misfire) ? misfire! : MisfirePolicy.RunOnce.Name());
     }
 
     /// <summary>Elsa's triggers know no time zone; ours stands in the activity's <c>customProperties</c>, as does the misfire policy.</summary>
     private static string? Custom(WorkflowActivity activity, string name) =>
-        (Member(activity.Json, "customProperties") as JsonObject)?[name] is JsonValue value && value.TryGetValue<string>(out var text) && text.Length > 0 ? text : null;
-
-    // Only a literal: there is no run yet whose variables an expression could read.
-    internal static string? Literal(WorkflowActivity activity, string input)
-    {
-        var given = Member(activity.Json, input);
-        var expression = (given as JsonObject)?["expression"] as JsonObject;
-        var value = given is JsonValue ? given : expression?["type"]?.ToString() is null or "Literal" ? expression?["value"] : null;
-        return value?.ToString();
-    }
-
-    private static JsonNode? Member(JsonObject json, string name) => json.FirstOrDefault(m => string.Equals(m.Key, name, StringComparison.OrdinalIgnoreCase)).Value;
+        (StartActivities.Member(activity.Json, "customProperties") as JsonObject)?[name] is JsonValue value && value.TryGetValue<string>(out var text) && text.Length > 0 ? text : null;
 
     private sealed record Trigger(string DefinitionId, string ActivityId, ScheduleKind Kind, string Expression, string TimeZone, string Misfire);
 }

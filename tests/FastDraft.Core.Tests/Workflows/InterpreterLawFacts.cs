@@ -65,8 +65,8 @@ public sealed class InterpreterLawFacts
         private const int MaxAnswers = 5000;
 
         private readonly WorkflowDefinition _definition = WorkflowDefinition.Parse(json);
-        private readonly Dictionary<string, WorkflowEffect> _open = [];
-        private readonly Dictionary<string, WorkflowEffect> _asked = [];
+        private readonly Dictionary<string, WorkflowRequest> _open = [];
+        private readonly Dictionary<string, WorkflowRequest> _asked = [];
         private readonly Dictionary<string, string> _ended = [];
         private readonly HashSet<string> _started = [];
         private WorkflowState _state = new();
@@ -123,7 +123,7 @@ public sealed class InterpreterLawFacts
             var stranger = new StartTimer("stranger#1", new DueAfter(TimeSpan.Zero));
             var open = _open.Count > 0 ? _open.ElementAt(index % _open.Count).Value : stranger;
             var asked = _asked.Count > 0 ? _asked.ElementAt(index % _asked.Count).Value : stranger;
-            var id = Asker(open)!;
+            var id = open.ActivityInstanceId;
             return kind switch
             {
                 < 8 => WorkflowRuns.Succeed(open)!,
@@ -184,9 +184,9 @@ public sealed class InterpreterLawFacts
                 Assert.False(_isFinished, "Something follows the end.");
                 switch (effect)
                 {
-                    case StartStage or StartTimer or WaitForEvent or OpenGate or StartChild:
-                        Assert.True(_asked.TryAdd(Asker(effect)!, effect), "Asked twice.");
-                        _open.Add(Asker(effect)!, effect);
+                    case WorkflowRequest request:
+                        Assert.True(_asked.TryAdd(request.ActivityInstanceId, request), "Asked twice.");
+                        _open.Add(request.ActivityInstanceId, request);
                         break;
                     case CancelStage cancel:
                         Assert.True(_open.Remove(cancel.ActivityInstanceId, out var stage) && stage is StartStage, "No such stage is open.");
@@ -229,16 +229,6 @@ public sealed class InterpreterLawFacts
 
             Assert.True(_started.Contains(entry.ActivityInstanceId), "Not started.");
         }
-
-        private static string? Asker(WorkflowEffect effect) => effect switch
-        {
-            StartStage e => e.ActivityInstanceId,
-            StartTimer e => e.ActivityInstanceId,
-            WaitForEvent e => e.ActivityInstanceId,
-            OpenGate e => e.ActivityInstanceId,
-            StartChild e => e.ActivityInstanceId,
-            _ => null,
-        };
 
         private static string? Subject(WorkflowEvent happened) => happened switch
         {

@@ -49,7 +49,7 @@ internal sealed class RunInstance(
 
         return new Instance(summary, new InstanceState(
             summary.Id, summary.DefinitionId, run.DefinitionVersion, run.CorrelationId, summary.Status, summary.SubStatus,
-            [.. waits.Select(w => new Bookmark(w.Id.ToString(), w.Kind.ToString(), ActivityOf(w), w.ActivityInstanceId, Time(w.CreatedAt)))],
+            [.. waits.Select(w => new Bookmark(w.Id.ToString(), w.Kind.ToString(), w.ActivityId, w.ActivityInstanceId, Time(w.CreatedAt)))],
             incidents, input, output, summary.CreatedAt, summary.UpdatedAt, summary.FinishedAt));
     }
 
@@ -114,10 +114,10 @@ internal sealed class RunInstance(
             $"{NameOf(s.ActivityId)} {(attempts.LastOrDefault(a => a.StageRunId == s.Id && a.EndedAt is null) is { } attempt && tail(attempt).Text is { } text ? text : s.State.ToString().ToLowerInvariant())}");
         var waiting = waits.Select(w => w.Kind switch
         {
-            WaitKind.Gate => $"{NameOf(ActivityOf(w))} waits for a decision",
-            WaitKind.Event => $"{NameOf(ActivityOf(w))} waits for the event {w.EventName}",
-            WaitKind.Child => $"{NameOf(ActivityOf(w))} waits for a child run",
-            _ => w.DueAt is { } due ? FormattableString.Invariant($"{NameOf(ActivityOf(w))} waits until {Time(due):HH:mm:ss} UTC") : $"{NameOf(ActivityOf(w))} waits",
+            WaitKind.Gate => $"{NameOf(w.ActivityId)} waits for a decision",
+            WaitKind.Event => $"{NameOf(w.ActivityId)} waits for the event {w.EventName}",
+            WaitKind.Child => $"{NameOf(w.ActivityId)} waits for a child run",
+            _ => w.DueAt is { } due ? FormattableString.Invariant($"{NameOf(w.ActivityId)} waits until {Time(due):HH:mm:ss} UTC") : $"{NameOf(w.ActivityId)} waits",
         });
         return string.Join(" \u00b7 ", busy.Concat(waiting).Prepend(run.State == RunState.Cancelling ? "Cancelling" : "Running"));
     }
@@ -125,8 +125,6 @@ internal sealed class RunInstance(
     private string DefinitionId => run.DefinitionId.Length > 0 ? run.DefinitionId : definition.Value?.DefinitionId ?? run.WorkflowName;
 
     private string ExecutionId(string activityInstanceId) => InstanceReader.ExecutionIdOf(run.Id, activityInstanceId);
-
-    private string ActivityOf(WaitRow wait) => journal.FirstOrDefault(j => j.ActivityInstanceId == wait.ActivityInstanceId)?.ActivityId ?? wait.ActivityId;
 
     /// <summary>What the designer shows of an activity; the id that it gives one from the toolbox is seen by nobody.</summary>
     private string NameOf(string activityId) => definition.Value?.Activity(activityId)?.Name ?? activityId;
