@@ -57,6 +57,14 @@ public sealed class RunningService : IAsyncLifetime
 
     public Task<(int Status, JsonNode? Body)> SaveAsync(JsonObject model, bool publish) => PostAsync(Api + "/workflow-definitions", new JsonObject { ["model"] = model.DeepClone(), ["publish"] = publish });
 
+    /// <summary>Completes when the run has ended: it begins some moments after it was asked for.</summary>
+    public async Task EndAsync(Guid run)
+    {
+        await foreach (var _ in host.WatchAsync(run, TestContext.Current.CancellationToken))
+        {
+        }
+    }
+
     /// <summary>What an administrator, a crash or an older version may have left in the tables.</summary>
     public void Sql(string command)
     {

@@ -217,6 +217,7 @@ public sealed class DesignerApiFacts(RunningService service)
         var id = started.Headers.GetValues("x-elsa-workflow-instance-id").Single();
 
         Assert.Equal("False", started.Headers.GetValues("x-elsa-workflow-cannot-start").Single());
+        await service.EndAsync(Guid.Parse(id));
         var instance = (await service.GetAsync($"{Api}/workflow-instances/{id}")).Body!;
         Assert.Equal(("Finished", "Finished", "greeting"), ((string?)instance["status"], (string?)instance["subStatus"], (string?)instance["definitionId"]));
         var (_, definition) = await service.GetAsync($"{Api}/workflow-definitions/by-id/{instance["definitionVersionId"]}");
