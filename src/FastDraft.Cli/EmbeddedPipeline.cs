@@ -19,6 +19,7 @@ internal static class EmbeddedPipeline
         return new PipelineOptions
         {
             DataFolder = dataFolder,
+            Settings = PipelineSettings.FromEnvironment(),
             WorkerFile = executable,
             WorkerArguments = isHost ? [assembly, "worker"] : ["worker"],
             Stages = BuiltinStages.Descriptors,
@@ -37,7 +38,7 @@ internal static class EmbeddedPipeline
     {
         var folder = SharedOptions.DataFolder(parsed);
         return File.Exists(Path.Join(folder, "pipeline.db"))
-            ? PipelineStore.OpenAsync(folder, cancellationToken)
+            ? PipelineStore.OpenAsync(folder, PipelineSettings.FromEnvironment(), cancellationToken)
             : throw new CliException(ExitCode.Config, $"'{folder}' is not a data folder: it has no pipeline.db.", "--data FOLDER or FASTDRAFT_DATA, or begin one: fastdraft run workflows/quickstart.json");
     }
 

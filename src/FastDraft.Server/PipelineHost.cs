@@ -75,7 +75,7 @@ public sealed class PipelineHost : IAsyncDisposable
 
     public static async Task<PipelineHost> StartAsync(PipelineOptions options, CancellationToken ct = default)
     {
-        var host = new PipelineHost(options, await PipelineStore.OpenAsync(options.DataFolder, ct));
+        var host = new PipelineHost(options, await PipelineStore.OpenAsync(options.DataFolder, options.Settings, ct));
         host.reconciling = Task.Run(() => host.reconciler.RunAsync(host.stop.Token), CancellationToken.None);
         if (options.TakesUpUnfinishedRuns)
         {
@@ -148,6 +148,7 @@ public sealed class PipelineHost : IAsyncDisposable
         keys.Dispose();
         engine.Dispose();
         Definitions.Dispose();
+        await Store.DisposeAsync();
         stop.Dispose();
     }
 

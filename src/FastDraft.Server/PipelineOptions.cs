@@ -7,6 +7,9 @@ public sealed record PipelineOptions
 {
     public required string DataFolder { get; init; }
 
+    /// <summary>The servers that the pipeline stands on; by default none.</summary>
+    public PipelineSettings Settings { get; init; } = new();
+
     /// <summary>The worker is started as WorkerFile WorkerArguments... jobfile.json, without a shell.</summary>
     public required string WorkerFile { get; init; }
 

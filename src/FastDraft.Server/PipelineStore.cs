@@ -5,6 +5,8 @@ using FastDraft.Core.Runs;
 using FastDraft.Persistence;
 using FastDraft.Server.Gates;
 using FastDraft.Storage;
+using FastDraft.Storage.FileSystem;
+using FastDraft.Storage.S3;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server;
@@ -12,27 +14,32 @@ namespace FastDraft.Server;
 /// <summary>A data folder: database, artifacts and logs. Any number of processes may have it open.</summary>
 public sealed class PipelineStore : IAsyncDisposable
 {
-    private PipelineStore(string dataFolder)
+    private PipelineStore(string dataFolder, PipelineSettings settings)
     {
         DataFolder = Path.GetFullPath(dataFolder);
         Database = PipelineDbContext.OptionsFor(Path.Combine(DataFolder, "pipeline.db"));
         Queries = new PipelineQueries(Database, LogFolder);
-        Artifacts = new FileSystemArtifactStore(Path.Combine(DataFolder, "cas"));
+        Artifacts = settings.Store is { } bucket
+            ? new S3ArtifactStore(bucket, Path.Combine(DataFolder, "cache"))
+            : new FileSystemArtifactStore(Path.Combine(DataFolder, "cas"));
     }
 
     public string DataFolder { get; }
 
     public PipelineQueries Queries { get; }
 
-    public FileSystemArtifactStore Artifacts { get; }
+    public IArtifactStore Artifacts { get; }
 
     internal DbContextOptions<PipelineDbContext> Database { get; }
 
     internal string LogFolder => Path.Combine(DataFolder, "logs");
 
-    public static async Task<PipelineStore> OpenAsync(string dataFolder, CancellationToken ct = default)
+    /// <summary>With everything in the data folder.</summary>
+    public static Task<PipelineStore> OpenAsync(string dataFolder, CancellationToken ct = default) => OpenAsync(dataFolder, new PipelineSettings(), ct);
+
+    public static async Task<PipelineStore> OpenAsync(string dataFolder, PipelineSettings settings, CancellationToken ct = default)
     {
-        var store = new PipelineStore(dataFolder);
+        var store = new PipelineStore(dataFolder, settings);
         Directory.CreateDirectory(store.LogFolder);
         await using var db = store.Open();
         if ((await db.Database.GetPendingMigrationsAsync(ct)).Any())
@@ -123,7 +130,11 @@ public sealed class PipelineStore : IAsyncDisposable
         }
     }
 
-    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+    public ValueTask DisposeAsync()
+    {
+        (Artifacts as IDisposable)?.Dispose();
+        return ValueTask.CompletedTask;
+    }
 
     internal PipelineDbContext Open() => new(Database);
 

@@ -1,6 +1,8 @@
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Server;
+using FastDraft.Storage;
+using FastDraft.Storage.FileSystem;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
 
@@ -60,14 +62,14 @@ public sealed class CacheFacts : IDisposable
         await using var host = await pipeline.StartAsync();
         var first = await FinishAsync(host, MakeAndCopy());
         var digest = Digest.Parse(first.Stages[0].Outputs[0].Digest);
-        Assert.Empty(await host.Store.Artifacts.VerifyAsync(digest, CancellationToken.None));
+        Assert.Empty(await host.Store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, CancellationToken.None));
         var file = Assert.Single((await host.Store.Artifacts.ManifestAsync(digest, CancellationToken.None)).Files);
-        var blob = host.Store.Artifacts.BlobPath(file.Digest);
+        var blob = Assert.IsType<FileSystemArtifactStore>(host.Store.Artifacts).BlobPath(file.Digest);
         var bytes = await File.ReadAllBytesAsync(blob);
         bytes[0] ^= 1;
         File.Delete(blob);
         await File.WriteAllBytesAsync(blob, bytes);
-        Assert.Contains("'n.txt' is damaged", Assert.Single(await host.Store.Artifacts.VerifyAsync(digest, CancellationToken.None)), StringComparison.Ordinal);
+        Assert.Contains("'n.txt' is damaged", Assert.Single(await host.Store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, CancellationToken.None)), StringComparison.Ordinal);
 
         var second = await FinishAsync(host, MakeAndCopy());
         Assert.Equal([StageRunState.Succeeded, StageRunState.Cached], second.Stages.Select(s => s.State));

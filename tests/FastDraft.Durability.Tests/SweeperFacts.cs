@@ -1,5 +1,6 @@
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
+using FastDraft.Storage;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
 
@@ -51,7 +52,7 @@ public sealed class SweeperFacts : IDisposable
         {
             (digest, _) = await host.Store.Artifacts.PutFolderAsync(ArtifactKind.Corpus, source, CancellationToken.None);
             Assert.Equal(0, await host.Store.Artifacts.CollectAsync(() => Task.FromResult<IReadOnlyList<Digest>>([]), CancellationToken.None));
-            Assert.Empty(await host.Store.Artifacts.VerifyAsync(digest, CancellationToken.None));
+            Assert.Empty(await host.Store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, CancellationToken.None));
         }
 
         Assert.Equal(0, await host.Store.Artifacts.CollectAsync(() => Task.FromResult<IReadOnlyList<Digest>>([digest]), CancellationToken.None));

@@ -7,6 +7,7 @@ using FastDraft.Core.Workflows;
 using FastDraft.Durability.Worker;
 using FastDraft.Persistence;
 using FastDraft.Server;
+using FastDraft.Storage;
 
 namespace FastDraft.Durability.Tests;
 
@@ -142,7 +143,7 @@ internal sealed class TestPipeline : IDisposable
                 Assert.Equal(stage.Outputs.Count, stage.Outputs.Select(o => o.Port).Distinct().Count());
                 foreach (var output in stage.Outputs)
                 {
-                    Assert.Empty(await store.Artifacts.VerifyAsync(Digest.Parse(output.Digest), CancellationToken.None));
+                    Assert.Empty(await store.Artifacts.VerifyAsync(Digest.Parse(output.Digest), VerifyDepth.Full, CancellationToken.None));
                     Assert.NotNull(await store.Queries.GetArtifactAsync(output.Digest));
                 }
             }

@@ -4,6 +4,7 @@ using FastDraft.Cli.Terminal;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 using FastDraft.Server;
+using FastDraft.Storage;
 
 namespace FastDraft.Cli.Commands;
 
@@ -65,7 +66,7 @@ internal static class ArtifactsCommand
             var damaged = new List<(string Digest, string Kind, string Message)>();
             foreach (var view in artifacts)
             {
-                damaged.AddRange((await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), token)).Select(message => (view.Digest, view.Kind, message)));
+                damaged.AddRange((await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), VerifyDepth.Full, token)).Select(message => (view.Digest, view.Kind, message)));
             }
 
             if (SharedOptions.IsJson(parsed))

@@ -26,7 +26,7 @@ internal static class PlanCommand
             var options = EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed));
             var definition = await WorkflowCommand.LoadAsync(parsed.GetValue(file)!, options, cancellationToken);
             var inputs = EmbeddedPipeline.CheckedInputs(options, definition, EmbeddedPipeline.Inputs(definition, parsed.GetValue(set)!));
-            await using var store = await PipelineStore.OpenAsync(options.DataFolder, cancellationToken);
+            await using var store = await PipelineStore.OpenAsync(options.DataFolder, options.Settings, cancellationToken);
             var plan = await Planner.PlanAsync(store, options, definition, inputs, cancellationToken);
             var needs = await NeedsAsync(store.Queries, plan, cancellationToken);
             if (SharedOptions.IsJson(parsed))

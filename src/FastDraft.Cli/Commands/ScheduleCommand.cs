@@ -142,7 +142,7 @@ internal static class ScheduleCommand
 
     private static Task<int> WithStore(ParseResult parsed, Func<PipelineStore, Task> action) => CliErrors.GuardAsync(async () =>
     {
-        await using var store = await PipelineStore.OpenAsync(SharedOptions.DataFolder(parsed));
+        await using var store = await PipelineStore.OpenAsync(SharedOptions.DataFolder(parsed), PipelineSettings.FromEnvironment());
         await action(store);
         return ExitCode.Ok;
     });

@@ -65,7 +65,7 @@ internal static class WorkflowCommand
             return Load(reference);
         }
 
-        await using var store = await PipelineStore.OpenAsync(options.DataFolder, cancellationToken);
+        await using var store = await PipelineStore.OpenAsync(options.DataFolder, options.Settings, cancellationToken);
         using var definitions = new DefinitionStore(store, options);
         try
         {

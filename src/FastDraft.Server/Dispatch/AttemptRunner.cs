@@ -362,7 +362,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
     }
 
     /// <summary>From the first put to the commit.</summary>
-    private sealed class Publishing(FileSystemArtifactStore artifacts) : IDisposable
+    private sealed class Publishing(IArtifactStore artifacts) : IDisposable
     {
         private IDisposable? held;
 

@@ -6,6 +6,7 @@ using FastDraft.Core.Caching;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -58,7 +59,7 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
             var whole = true;
             foreach (var digest in outputs.Select(o => Digest.Parse(o.Digest)))
             {
-                foreach (var damage in await store.Artifacts.VerifyAsync(digest, ct))
+                foreach (var damage in await store.Artifacts.VerifyAsync(digest, VerifyDepth.Cheap, ct))
                 {
                     whole = false;
                     damaged.Add((digest, damage));

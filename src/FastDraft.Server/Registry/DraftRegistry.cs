@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
@@ -40,7 +41,7 @@ public static class DraftRegistry
     /// <param name="outputs">The outputs about to be committed, as port, kind and digest.</param>
     /// <exception cref="StageFailureException">The champion is no longer the one that the decision compared with.</exception>
     internal static async Task ApplyAsync(
-        PipelineDbContext db, FileSystemArtifactStore artifacts, StageRunRow stageRun, IEnumerable<(string Port, string Kind, string Digest)> outputs, long now, CancellationToken ct)
+        PipelineDbContext db, IArtifactStore artifacts, StageRunRow stageRun, IEnumerable<(string Port, string Kind, string Digest)> outputs, long now, CancellationToken ct)
     {
         if (outputs.FirstOrDefault(o => o.Kind == ArtifactKind.Promotion) is not { Digest: { } promotion })
         {
@@ -55,12 +56,8 @@ public static class DraftRegistry
     }
 
     /// <summary>What <c>decision.json</c> of a promotion says.</summary>
-    public static async Task<PromotionDecision> ReadAsync(FileSystemArtifactStore artifacts, string promotionDigest, CancellationToken ct)
-    {
-        var manifest = await artifacts.ManifestAsync(Digest.Parse(promotionDigest), ct);
-        var file = manifest.Files.Single(f => f.Path == PromotionDecision.FileName);
-        return PromotionDecision.Parse(await File.ReadAllTextAsync(artifacts.BlobPath(file.Digest), ct));
-    }
+    public static async Task<PromotionDecision> ReadAsync(IArtifactStore artifacts, string promotionDigest, CancellationToken ct) =>
+        PromotionDecision.Parse(Encoding.UTF8.GetString(await artifacts.ReadAsync(Digest.Parse(promotionDigest), PromotionDecision.FileName, ct)));
 
     /// <summary>Every version, of one name or of all, the newest first.</summary>
     /// <exception cref="StageFailureException">There is no draft of that name.</exception>

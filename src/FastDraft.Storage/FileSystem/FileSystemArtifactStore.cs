@@ -3,14 +3,14 @@ using System.Security.Cryptography;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 
-namespace FastDraft.Storage;
+namespace FastDraft.Storage.FileSystem;
 
 /// <summary>
 /// Content-addressed blobs at <c>sha256/aa/&lt;hex&gt;</c>. Names never become paths. A blob appears whole (tmp, fsync, rename,
 /// fsync of the folder) and read-only or not at all, so putting the same bytes twice is harmless. What was put and never
 /// referenced is an orphan: legal, and collected while nobody publishes.
 /// </summary>
-public sealed partial class FileSystemArtifactStore(string folder)
+public sealed partial class FileSystemArtifactStore(string folder) : IArtifactStore
 {
     private static readonly TimeSpan YoungTemporary = TimeSpan.FromMinutes(1);
 
@@ -20,31 +20,21 @@ public sealed partial class FileSystemArtifactStore(string folder)
 
     private string LockFile => Path.Combine(Folder, "lock");
 
-    /// <summary>
-    /// Held from the first put of an artifact until the commit that references it: nothing is collected in between. Any number
-    /// of publishers hold it together; it ends with its process.
-    /// </summary>
+    /// <summary>Any number of publishers hold it together.</summary>
     public async Task<IDisposable> BeginPublishAsync(CancellationToken cancellationToken) => await FileLock.TakeAsync(LockFile, shared: true, cancellationToken);
 
-    /// <summary>Stores every file of <paramref name="source"/> and the manifest that names them.</summary>
-    /// <exception cref="StageFailureException">The disk is full, or the folder holds a link.</exception>
     public async Task<(Digest Digest, ArtifactManifest Manifest)> PutFolderAsync(string kind, string source, CancellationToken cancellationToken)
     {
-        var paths = Directory.EnumerateFiles(source, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(p => new FileInfo(p)).ToList();
+        var paths = ArtifactFolder.Files(source);
         Directory.CreateDirectory(TemporaryFolder);
         DiskSpace.Require(Folder, paths.Sum(p => p.Length), $"an artifact of kind {kind}");
         var files = new List<ArtifactFile>();
         var parents = new HashSet<string>();
         foreach (var path in paths)
         {
-            if (path.LinkTarget is not null)
-            {
-                throw new StageFailureException(FailureKind.Data, $"Output file '{path.Name}' is a link.", "Write the file itself.");
-            }
-
             await using var stream = path.OpenRead();
             var (digest, size) = await PutAsync(stream, parents, cancellationToken);
-            files.Add(new ArtifactFile(Path.GetRelativePath(source, path.FullName).Replace('\\', '/'), size, digest));
+            files.Add(new ArtifactFile(ArtifactFolder.NameOf(source, path), size, digest));
         }
 
         var manifest = new ArtifactManifest(kind, files);
@@ -60,7 +50,6 @@ public sealed partial class FileSystemArtifactStore(string folder)
         return (manifestDigest, manifest);
     }
 
-    /// <exception cref="StageFailureException">The manifest is absent or damaged.</exception>
     public async Task<ArtifactManifest> ManifestAsync(Digest digest, CancellationToken cancellationToken)
     {
         var path = BlobPath(digest);
@@ -75,39 +64,26 @@ public sealed partial class FileSystemArtifactStore(string folder)
             : throw new StageFailureException(FailureKind.Data, $"The manifest of artifact {digest} is damaged.", "Restore the store from a backup or run the stage again.");
     }
 
-    /// <summary>Lays the artifact's files out in <paramref name="target"/>, by hard link where the file system allows it, every byte verified.</summary>
-    /// <exception cref="StageFailureException">A file is absent or damaged, or the disk is full.</exception>
     public async Task MaterializeAsync(Digest digest, string target, CancellationToken cancellationToken)
     {
         var manifest = await ManifestAsync(digest, cancellationToken);
-        var root = Path.GetFullPath(target);
-        Directory.CreateDirectory(root);
+        Directory.CreateDirectory(target);
         foreach (var file in manifest.Files)
         {
-            var blob = BlobPath(file.Digest);
-            if (await DamageAsync(file, cancellationToken) is { } damage)
-            {
-                throw new StageFailureException(FailureKind.Data, $"Artifact {digest} is damaged in the store: {damage}", "Retry the run: the stage that made it runs again.");
-            }
-
-            var path = Path.GetFullPath(Path.Combine(root, file.Path));
-            if (!path.StartsWith(root + Path.DirectorySeparatorChar, StringComparison.Ordinal))
-            {
-                throw new StageFailureException(FailureKind.Data, $"Artifact {digest} names a file outside its folder: '{file.Path}'.");
-            }
-
-            Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-            File.Delete(path);
-            if (OperatingSystem.IsWindows() || Link(blob, path) != 0)
-            {
-                DiskSpace.Require(root, file.SizeBytes, $"'{file.Path}' of an input");
-                File.Copy(blob, path);
-            }
+            await RequireWholeAsync(digest, file, cancellationToken);
+            ArtifactFolder.LayOut(BlobPath(file.Digest), target, digest, file);
         }
     }
 
-    /// <summary>Hashes every file again. One message per damaged file; empty when the artifact is good.</summary>
-    public async Task<IReadOnlyList<string>> VerifyAsync(Digest digest, CancellationToken cancellationToken)
+    public async Task<byte[]> ReadAsync(Digest digest, string path, CancellationToken cancellationToken)
+    {
+        var file = ArtifactFolder.Find(await ManifestAsync(digest, cancellationToken), digest, path);
+        await RequireWholeAsync(digest, file, cancellationToken);
+        return await File.ReadAllBytesAsync(BlobPath(file.Digest), cancellationToken);
+    }
+
+    /// <summary>Hashes every file again, at either depth.</summary>
+    public async Task<IReadOnlyList<string>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken)
     {
         ArtifactManifest manifest;
         try
@@ -131,10 +107,6 @@ public sealed partial class FileSystemArtifactStore(string folder)
         return damaged;
     }
 
-    /// <summary>
-    /// Removes the damaged blobs of an artifact, so that nobody reads them again; whole ones, which other artifacts may share, stay.
-    /// False, with nothing done, while somebody publishes: putting the same bytes again repairs a blob as well.
-    /// </summary>
     public async Task<bool> EvictAsync(Digest digest, CancellationToken cancellationToken)
     {
         using var collecting = FileLock.TryTake(LockFile);
@@ -161,10 +133,7 @@ public sealed partial class FileSystemArtifactStore(string folder)
         return true;
     }
 
-    /// <summary>
-    /// Deletes every blob that no artifact of <paramref name="referenced"/> needs, and what killed writers left in tmp. It is asked
-    /// only while nobody publishes, so no artifact can be between its put and its commit. The number of files deleted.
-    /// </summary>
+    /// <summary>It is asked only while nobody publishes, so no artifact can be between its put and its commit.</summary>
     public async Task<int> CollectAsync(Func<Task<IReadOnlyList<Digest>>> referenced, CancellationToken cancellationToken)
     {
         using var collecting = FileLock.TryTake(LockFile);
@@ -207,6 +176,14 @@ public sealed partial class FileSystemArtifactStore(string folder)
 
     /// <summary>Where a blob lies. The digest is parsed, so the path cannot leave the store.</summary>
     public string BlobPath(Digest digest) => Path.Combine(Folder, "sha256", digest.Hex[..2], digest.Hex);
+
+    private async Task RequireWholeAsync(Digest digest, ArtifactFile file, CancellationToken cancellationToken)
+    {
+        if (await DamageAsync(file, cancellationToken) is { } damage)
+        {
+            throw new StageFailureException(FailureKind.Data, $"Artifact {digest} is damaged in the store: {damage}", "Retry the run: the stage that made it runs again.");
+        }
+    }
 
     /// <summary>What is wrong with a stored file; null when its bytes are those of its digest.</summary>
     private async Task<string?> DamageAsync(ArtifactFile file, CancellationToken cancellationToken)
@@ -260,10 +237,7 @@ public sealed partial class FileSystemArtifactStore(string folder)
             var blob = BlobPath(digest);
             var parent = Path.GetDirectoryName(blob)!;
             Directory.CreateDirectory(parent);
-            if (!OperatingSystem.IsWindows())
-            {
-                File.SetUnixFileMode(temporary, UnixFileMode.UserRead | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
-            }
+            ArtifactFolder.MakeReadOnly(temporary);
 
             // Replacing also repairs a damaged blob of the same name.
             File.Move(temporary, blob, overwrite: true);
@@ -295,9 +269,6 @@ public sealed partial class FileSystemArtifactStore(string folder)
             _ = Close(descriptor);
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "link", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int Link(string existing, string created);
 
     [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8)]
     private static partial int Open(string path, int flags);

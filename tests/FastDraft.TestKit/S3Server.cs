@@ -1,0 +1,100 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+
+namespace FastDraft.TestKit;
+
+/// <summary>A real server that speaks S3 (moto, from this machine's Python) with one empty bucket, in memory. It ends with the process of the tests.</summary>
+public sealed class S3Server : IAsyncDisposable
+{
+    public const string Bucket = "artifacts";
+
+    // Its input is ours: when it ends, so does the server, however the tests ended.
+    private const string Program =
+        "import os, sys, threading\n"
+        + "threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()\n"
+        + "import logging; logging.getLogger('werkzeug').setLevel(logging.ERROR)\n"
+        + "from moto.server import main\n"
+        + "main(sys.argv[1:])\n";
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    private readonly Process process;
+
+    private S3Server(Process process, Uri address) => (this.process, Address) = (process, address);
+
+    public Uri Address { get; }
+
+    /// <summary>Talks to the server as anybody does who has no key: it asks for none.</summary>
+    public HttpClient Http { get; } = new();
+
+    /// <summary>Why there is none here; null where there is. Where servers are required, absence is a failure of the start instead.</summary>
+    public static string? Missing { get; } =
+        Environment.GetEnvironmentVariable("FASTDRAFT_REQUIRE_SERVERS") == "1" || Run("import importlib.util as u, sys; sys.exit(0 if u.find_spec('moto') and u.find_spec('flask') else 1)")
+            ? null : "SKIPPED: there is no S3 server here (python3 -m pip install 'moto[server]').";
+
+    public static async Task<S3Server> StartAsync()
+    {
+        int port;
+        using (var free = new TcpListener(IPAddress.Loopback, 0))
+        {
+            free.Start();
+            port = ((IPEndPoint)free.LocalEndpoint).Port;
+        }
+
+        var process = Process.Start(StartInfo(Program, "-H", "127.0.0.1", "-p", port.ToString(CultureInfo.InvariantCulture)))!;
+        process.OutputDataReceived += (_, _) => { };
+        process.ErrorDataReceived += (_, _) => { };
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+        var server = new S3Server(process, new Uri($"http://127.0.0.1:{port}"));
+        for (var began = Stopwatch.GetTimestamp(); ;)
+        {
+            try
+            {
+                (await server.Http.PutAsync(new Uri(server.Address, Bucket), null)).EnsureSuccessStatusCode();
+                return server;
+            }
+            catch (HttpRequestException) when (!process.HasExited && Stopwatch.GetElapsedTime(began) < Patience)
+            {
+                await Task.Delay(50);
+            }
+        }
+    }
+
+    public Uri UriOf(string key) => new(Address, $"{Bucket}/{key}");
+
+    public async ValueTask DisposeAsync()
+    {
+        Http.Dispose();
+        process.Kill();
+        await process.WaitForExitAsync();
+        process.Dispose();
+    }
+
+    private static bool Run(string program)
+    {
+        try
+        {
+            using var process = Process.Start(StartInfo(program))!;
+            process.WaitForExit();
+            return process.ExitCode == 0;
+        }
+        catch (System.ComponentModel.Win32Exception)
+        {
+            return false;
+        }
+    }
+
+    private static ProcessStartInfo StartInfo(string program, params string[] arguments)
+    {
+        var start = new ProcessStartInfo("python3") { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+        foreach (var argument in (string[])["-c", program, .. arguments])
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        return start;
+    }
+}
