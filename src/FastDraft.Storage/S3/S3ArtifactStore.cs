@@ -97,6 +97,13 @@ public sealed class S3ArtifactStore : IArtifactStore, IDisposable
         return [.. damaged.OfType<string>()];
     }
 
+    /// <summary>A bucket has no locks: nothing is collected here yet.</summary>
+    public Task<IDisposable> BeginPublishAsync(CancellationToken cancellationToken) => Task.FromResult<IDisposable>(new MemoryStream());
+
+    public Task<int> CollectAsync(Func<Task<IReadOnlyList<Digest>>> referenced, CancellationToken cancellationToken) => Task.FromResult(0);
+
+    public Task<bool> EvictAsync(Digest digest, CancellationToken cancellationToken) => Task.FromResult(false);
+
     /// <summary>An address from which anyone who has it can read one file until it expires.</summary>
     public Task<Uri> LinkAsync(ArtifactFile file, TimeSpan valid) => client.LinkAsync(Key(file.Digest), valid);
 
