@@ -8,6 +8,7 @@ using FastDraft.Export.OpenVino;
 using FastDraft.Modeling.Native;
 using FastDraft.Persistence;
 using FastDraft.Storage;
+using FastDraft.Storage.FileSystem;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Cli.Commands;
@@ -137,7 +138,7 @@ internal static class DoctorCommand
             var store = new FileSystemArtifactStore(Path.Join(scratch, "cas"));
             var (digest, _) = await store.PutFolderAsync("probe", source, cancellationToken);
             await store.MaterializeAsync(digest, Path.Join(scratch, "out"), cancellationToken);
-            var whole = (await store.VerifyAsync(digest, cancellationToken)).Count == 0 && await File.ReadAllTextAsync(Path.Join(scratch, "out", "probe.txt"), cancellationToken) == "probe";
+            var whole = (await store.VerifyAsync(digest, VerifyDepth.Full, cancellationToken)).Count == 0 && await File.ReadAllTextAsync(Path.Join(scratch, "out", "probe.txt"), cancellationToken) == "probe";
             return whole ? new Check("store", Ok, "write, link, read and verify", null) : new Check("store", Fail, "what was written is not what is read", "another disk");
         }
         finally

@@ -120,9 +120,9 @@ internal sealed class BlobCache(string folder, long maxBytes)
         ArtifactFolder.MakeReadOnly(temporary);
 
         // Open before it has its name: nobody can delete it in between.
-        var stream = Open(temporary);
+        using var held = Open(temporary);
         File.Move(temporary, path, overwrite: true);
-        return stream;
+        return Open(path);
     }
 
     private static FileStream Open(string path) => new(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);

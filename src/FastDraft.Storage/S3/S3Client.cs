@@ -23,8 +23,8 @@ internal sealed class BlobMissingException(string key) : Exception($"'{key}' is 
 internal sealed class BlobDamagedException(Digest expected, Digest found) : Exception($"expected {expected}, found {found}.");
 
 /// <summary>
-/// One bucket. The SDK looks, lists, deletes and signs links; bodies of blobs go by requests of our own, because the SDK holds a part
-/// in memory, sends parts one after another, leaves an upload that failed behind, and hands an error's text to the reader of a blob
+/// One bucket. The SDK lists, deletes and signs links; blobs go by requests of our own, because the SDK holds a part in memory, sends
+/// parts one after another, leaves an upload that failed behind, and hands an error's text to the reader of a blob
 /// (docs/adr/0010-object-store.md).
 /// </summary>
 internal sealed class S3Client : IDisposable
@@ -58,22 +58,19 @@ internal sealed class S3Client : IDisposable
     }
 
     /// <summary>Null: there is no such object.</summary>
-    public async Task<S3Object?> StatAsync(string key, CancellationToken cancellationToken)
+    public Task<S3Object?> StatAsync(string key, CancellationToken cancellationToken) => tries.RunAsync<S3Object?>($"look at '{key}'", async stillness =>
     {
-        try
-        {
-            var stat = await sdk.StatObjectAsync(new StatObjectArgs().WithBucket(settings.Bucket).WithObject(key), cancellationToken);
-            return new S3Object(key, stat.Size, stat.ETag, new DateTimeOffset(stat.LastModified.ToUniversalTime(), TimeSpan.Zero));
-        }
-        catch (ObjectNotFoundException)
+        using var request = Request(HttpMethod.Head, key, "", S3Signature.EmptyBody, null);
+        using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, stillness.Token);
+        if (response.StatusCode == HttpStatusCode.NotFound)
         {
             return null;
         }
-        catch (MinioException e)
-        {
-            throw Refused($"look at '{key}'", e);
-        }
-    }
+
+        await ThrowIfRefusedAsync(response, key, "look at", stillness);
+        return new S3Object(
+            key, response.Content.Headers.ContentLength ?? -1, response.Headers.TryGetValues("ETag", out var etag) ? etag.First() : "", response.Content.Headers.LastModified ?? clock.GetUtcNow());
+    }, cancellationToken);
 
     /// <summary>Every object below a prefix; a page that cannot be had ends it with an exception, never early.</summary>
     public async IAsyncEnumerable<S3Object> ListAsync(string prefix, [System.Runtime.CompilerServices.EnumeratorCancellation] CancellationToken cancellationToken)

@@ -37,7 +37,7 @@ internal sealed class S3Transport(HttpMessageHandler inner, S3Tries tries) : Del
             }
         }, cancellationToken);
 
-    private static string Verb(HttpMethod method) => method == HttpMethod.Head ? "look at" : method == HttpMethod.Delete ? "delete" : "list";
+    private static string Verb(HttpMethod method) => method == HttpMethod.Delete ? "delete" : "list";
 
     /// <summary>The whole body of a small answer.</summary>
     /// <exception cref="TransientException">The connection broke, or the body is shorter than was announced.</exception>

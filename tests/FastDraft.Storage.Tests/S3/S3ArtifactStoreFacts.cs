@@ -115,10 +115,10 @@ public sealed class S3ArtifactStoreFacts(S3ServerFixture fixture) : ArtifactStor
         var seen = new HashSet<string>();
         proxy.Choose = request =>
         {
-            // A bit of a listing is not what this is about.
+            // An upload whose beginning is not answered stays behind until garbage is collected.
             lock (seen)
             {
-                return request.Path.Value!.Contains("/sha256/", StringComparison.Ordinal) && (fault != Fault.Flip || IsBody(request)) && seen.Add(request.Method + request.Path + request.QueryString)
+                return request.Path.Value!.Contains("/sha256/", StringComparison.Ordinal) && request.QueryString.Value != "?uploads=" && (fault != Fault.Flip || IsBody(request)) && seen.Add(request.Method + request.Path + request.QueryString)
                     ? fault : Fault.None;
             }
         };
@@ -158,7 +158,7 @@ public sealed class S3ArtifactStoreFacts(S3ServerFixture fixture) : ArtifactStor
         proxy.Choose = _ => Fault.Unavailable;
         var failure = await Assert.ThrowsAsync<StageFailureException>(() => store.PutFolderAsync(ArtifactKind.Corpus, Scratch.With(("a", [1])), Token));
         Assert.Equal(FailureKind.Infrastructure, failure.Kind);
-        Assert.All([S3Server.Bucket, proxy.Address.ToString(), settings.Prefix + "/sha256/", "in 5 tries", "503"], text => Assert.Contains(text, failure.Message, StringComparison.Ordinal));
+        Assert.All([S3Server.Bucket, proxy.Address.ToString(), settings.Prefix + "/sha256/", "in 5 tries", "503"], text => Assert.True(failure.Message.Contains(text, StringComparison.Ordinal), failure.Message));
         Assert.DoesNotContain(settings.SecretKey, failure + failure.Hint, StringComparison.Ordinal);
         Assert.Equal(5, proxy.Requests.Count);
     }
@@ -192,7 +192,8 @@ public sealed class S3ArtifactStoreFacts(S3ServerFixture fixture) : ArtifactStor
         var link = await store.LinkAsync(manifest.Files[0], TimeSpan.FromMinutes(10));
         Assert.Contains("X-Amz-Expires=600", link.Query, StringComparison.Ordinal);
         Assert.DoesNotContain(settings.SecretKey, link.ToString(), StringComparison.Ordinal);
-        Assert.Equal(bytes, await fixture.Server.Http.GetByteArrayAsync(link, Token));
+        using var anybody = new HttpClient();
+        Assert.Equal(bytes, await anybody.GetByteArrayAsync(link, Token));
     }
 
     [Fact]
