@@ -1,7 +1,7 @@
-using System.Data.Common;
 using FastDraft.Core.Stages;
 using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Tokenization;
+using FastDraft.Persistence;
 
 namespace FastDraft.Cli;
 
@@ -63,9 +63,11 @@ internal static class CliErrors
         {
             return Print(ExitCode.Denied, e.Message, "a path that this user may read and write, such as --data FOLDER");
         }
-        catch (DbException e)
+        catch (Exception e) when (PipelineDatabase.ErrorOf(e) is { } error)
         {
-            return Print(ExitCode.Io, $"The database of the data folder: {e.Message}", "fastdraft doctor");
+            return error.IsTransient
+                ? Print(ExitCode.Unavailable, $"The database does not answer: {error.Message}", "start it, or another FASTDRAFT_DATABASE; fastdraft doctor says which it is")
+                : Print(ExitCode.Io, $"The database: {error.Message}", "fastdraft doctor");
         }
         catch (Exception e) when (Environment.GetEnvironmentVariable("FASTDRAFT_TRACE") is null or "")
         {

@@ -12,6 +12,7 @@ internal static class CommandLine
         {
             RunCommand.Build(interrupts),
             ServeCommand.Build(),
+            NodeCommand.Build(),
             PlanCommand.Build(),
             WorkflowCommand.Build(),
             RunsCommand.Build(interrupts),

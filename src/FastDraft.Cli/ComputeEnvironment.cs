@@ -11,6 +11,11 @@ internal static class ComputeEnvironment
     public static string CodeVersion { get; } =
         typeof(ComputeEnvironment).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 
+    public static IReadOnlyList<string> KnownAccelerators { get; } = ["cpu", "cuda"];
+
+    /// <summary>What this machine has, as far as files tell.</summary>
+    public static IReadOnlyList<string> Accelerators() => Libtorch.WhyNoCuda() is null ? KnownAccelerators : ["cpu"];
+
     public static IReadOnlyDictionary<string, string> Describe() => new Dictionary<string, string>
     {
         ["code"] = CodeVersion,

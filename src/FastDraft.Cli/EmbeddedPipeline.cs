@@ -8,7 +8,7 @@ using FastDraft.Stages;
 
 namespace FastDraft.Cli;
 
-/// <summary>The embedded default: SQLite and files in one folder, workers that are this executable.</summary>
+/// <summary>The pipeline of this machine, as the environment says: by default SQLite and files in one folder; workers are this executable.</summary>
 internal static class EmbeddedPipeline
 {
     public static PipelineOptions Options(string dataFolder)
@@ -16,29 +16,33 @@ internal static class EmbeddedPipeline
         var executable = Environment.ProcessPath ?? throw new InvalidOperationException("The path of this process is unknown.");
         var assembly = Path.Join(AppContext.BaseDirectory, "fastdraft.dll");
         var isHost = Path.GetFileNameWithoutExtension(executable) == "dotnet";
+        var settings = PipelineSettings.FromEnvironment();
         return new PipelineOptions
         {
             DataFolder = dataFolder,
-            Settings = PipelineSettings.FromEnvironment(),
+            Settings = settings,
+
+            // With a database of several hosts, what this machine cannot do is left to one that can.
+            Accelerators = settings.Database is null ? null : ComputeEnvironment.Accelerators(),
             WorkerFile = executable,
             WorkerArguments = isHost ? [assembly, "worker"] : ["worker"],
             Stages = BuiltinStages.Descriptors,
             Environment = ComputeEnvironment.Describe(),
             ExpandPath = PathSettings.Files,
             ResolvePath = PathSettings.Resolve,
-            NewSettingCheck = () => new SettingChecks().Find,
+            NewSettingCheck = () => new SettingChecks(isAlone: settings.Database is null).Find,
             // Those of the folder one works in; a published executable brings its own.
             WorkflowFolder = Directory.Exists("workflows") ? Path.GetFullPath("workflows") : Path.Join(AppContext.BaseDirectory, "workflows"),
             TakesUpUnfinishedRuns = false,
         };
     }
 
-    /// <summary>The data folder of a command that only looks: it must be there already.</summary>
+    /// <summary>The pipeline of a command that only looks: it must be there already.</summary>
     public static Task<PipelineStore> OpenAsync(System.CommandLine.ParseResult parsed, CancellationToken cancellationToken)
     {
-        var folder = SharedOptions.DataFolder(parsed);
-        return File.Exists(Path.Join(folder, "pipeline.db"))
-            ? PipelineStore.OpenAsync(folder, PipelineSettings.FromEnvironment(), cancellationToken)
+        var (folder, settings) = (SharedOptions.DataFolder(parsed), PipelineSettings.FromEnvironment());
+        return PipelineStore.DatabaseOf(folder, settings).Exists
+            ? PipelineStore.OpenAsync(folder, settings, cancellationToken)
             : throw new CliException(ExitCode.Config, $"'{folder}' is not a data folder: it has no pipeline.db.", "--data FOLDER or FASTDRAFT_DATA, or begin one: fastdraft run workflows/quickstart.json");
     }
 

@@ -25,6 +25,22 @@ internal static class SharedOptions
         ? throw new CliException(FastDraft.Core.Stages.ExitCode.Config, "--quiet and -o json cannot both be given.", "one of them")
         : parsed.GetValue(quiet);
 
+    public static Option<string[]> NewAccelerators() => new("--accelerator")
+    {
+        Description = "Do stages of this accelerator: cpu, cuda, or none to do no stages; may be given several times (default: what this machine has)",
+        DefaultValueFactory = _ => [.. ComputeEnvironment.Accelerators()],
+    };
+
+    /// <exception cref="CliException">One that is none, or none beside one.</exception>
+    public static IReadOnlyList<string> Accelerators(ParseResult parsed, Option<string[]> accelerators)
+    {
+        var given = parsed.GetValue(accelerators)!.Distinct(StringComparer.Ordinal).ToList();
+        return given is ["none"] ? []
+            : given.Except(ComputeEnvironment.KnownAccelerators).FirstOrDefault() is { } unknown
+                ? throw new CliException(FastDraft.Core.Stages.ExitCode.Config, $"--accelerator '{unknown}': there are {string.Join(" and ", ComputeEnvironment.KnownAccelerators)}, or none alone.", "--accelerator cpu")
+                : given;
+    }
+
     private static Option<string> NewFormat()
     {
         var option = new Option<string>("--output", "-o") { Description = "text or json", DefaultValueFactory = _ => "text" };

@@ -8,6 +8,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<RunRow> Runs => Set<RunRow>();
     public DbSet<StageRunRow> StageRuns => Set<StageRunRow>();
     public DbSet<AttemptRow> Attempts => Set<AttemptRow>();
+    public DbSet<AttemptLogRow> AttemptLog => Set<AttemptLogRow>();
     public DbSet<ArtifactRow> Artifacts => Set<ArtifactRow>();
     public DbSet<StageRunPortRow> Ports => Set<StageRunPortRow>();
     public DbSet<MetricRow> Metrics => Set<MetricRow>();
@@ -23,20 +24,29 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<DraftAliasRow> DraftAliases => Set<DraftAliasRow>();
     public DbSet<DraftAliasMoveRow> DraftAliasMoves => Set<DraftAliasMoveRow>();
 
-    /// <summary>Options of a database file; every connection waits 30 s for a busy one and enforces foreign keys.</summary>
-    public static DbContextOptions<PipelineDbContext> OptionsFor(string databaseFile) =>
-        new DbContextOptionsBuilder<PipelineDbContext>()
-            .UseSqlite(
-                $"Data Source={databaseFile};Foreign Keys=True;Default Timeout=30",
-                o => o.MigrationsAssembly("FastDraft.Migrations.Sqlite"))
-            .Options;
-
     /// <summary>Unix milliseconds by the database's clock: leases live on it alone. Only inside a query.</summary>
     public static long DatabaseNow() => throw new NotSupportedException("DatabaseNow is translated to SQL; it has no value outside a query.");
 
+    public override Task<int> SaveChangesAsync(bool acceptAllChangesOnSuccess, CancellationToken cancellationToken = default)
+    {
+        foreach (var entry in ChangeTracker.Entries().Where(e => e.State is EntityState.Added or EntityState.Modified))
+        {
+            foreach (var property in entry.Properties.Where(p => p.CurrentValue is string && (entry.State == EntityState.Added || p.IsModified)))
+            {
+                if (StorableText.Of((string)property.CurrentValue!) is var text && !ReferenceEquals(text, property.CurrentValue))
+                {
+                    property.CurrentValue = text;
+                }
+            }
+        }
+
+        return base.SaveChangesAsync(acceptAllChangesOnSuccess, cancellationToken);
+    }
+
     protected override void OnModelCreating(ModelBuilder modelBuilder)
     {
-        modelBuilder.HasDbFunction(() => DatabaseNow()).HasTranslation(_ => new SqlFragmentExpression("CAST(unixepoch('subsec') * 1000 AS INTEGER)"));
+        var dialect = SqlDialect.Of(Database.ProviderName);
+        modelBuilder.HasDbFunction(() => DatabaseNow()).HasTranslation(_ => new SqlFragmentExpression(dialect.Now));
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");
         run.Property(r => r.State).HasConversion<string>();
         run.Property(r => r.Version).IsConcurrencyToken();
@@ -44,8 +54,12 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         run.HasIndex(r => r.DefinitionId);
         run.HasIndex(r => r.ParentRunId);
         var stage = modelBuilder.Entity<StageRunRow>().ToTable("stage_runs");
-        stage.Property(r => r.State).HasConversion<string>();
+        stage.Property(r => r.State).HasConversion<string>().IsConcurrencyToken();
+        stage.Property(r => r.LeaseEpoch).IsConcurrencyToken();
         stage.HasIndex(r => r.KeyDigest);
+
+        // Of stage runs with one key one works: it owns their resume folder, and the others take its outputs.
+        stage.HasIndex(r => r.KeyDigest, "IX_stage_runs_working").IsUnique().HasFilter("\"State\" IN ('Running', 'Cancelling')");
         stage.HasIndex(r => r.State);
         stage.HasIndex(r => new { r.RunId, r.ActivityInstanceId }).IsUnique();
         stage.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
@@ -53,6 +67,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         attempt.Property(r => r.State).HasConversion<string>();
         attempt.HasIndex(r => new { r.StageRunId, r.Number }).IsUnique();
         attempt.HasOne<StageRunRow>().WithMany().HasForeignKey(r => r.StageRunId);
+        modelBuilder.ApplyConfiguration(new AttemptLogConfiguration());
         modelBuilder.Entity<ArtifactRow>().ToTable("artifacts").HasKey(r => r.Digest);
         var port = modelBuilder.Entity<StageRunPortRow>().ToTable("stage_run_ports");
         port.HasKey(r => new { r.StageRunId, r.IsOutput, r.Port });
@@ -66,6 +81,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         journal.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
         var wait = modelBuilder.Entity<WaitRow>().ToTable("waits");
         wait.Property(r => r.Kind).HasConversion<string>();
+        wait.Property(r => r.DueAt).IsConcurrencyToken();
         wait.HasIndex(r => new { r.RunId, r.ActivityInstanceId }).IsUnique();
         wait.HasIndex(r => r.DueAt);
         wait.HasIndex(r => r.EventName);
@@ -74,20 +90,35 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         var gate = modelBuilder.Entity<GateDecisionRow>().ToTable("gate_decisions");
         gate.HasKey(r => new { r.RunId, r.ActivityInstanceId });
         gate.HasOne<RunRow>().WithMany().HasForeignKey(r => r.RunId);
-        modelBuilder.Entity<ScheduleRow>().ToTable("schedules").HasIndex(r => r.Name).IsUnique();
+        var schedule = modelBuilder.Entity<ScheduleRow>().ToTable("schedules");
+        schedule.Property(r => r.Cursor).IsConcurrencyToken();
+        schedule.HasIndex(r => r.Name).IsUnique();
         var tick = modelBuilder.Entity<ScheduleTickRow>().ToTable("schedule_ticks");
         tick.HasKey(r => new { r.ScheduleId, r.NominalAt });
+        tick.Property(r => r.RunId).IsConcurrencyToken();
         tick.HasIndex(r => r.RunId);
         tick.HasOne<ScheduleRow>().WithMany().HasForeignKey(r => r.ScheduleId);
         var draft = modelBuilder.Entity<DraftRow>().ToTable("drafts");
         draft.HasIndex(r => new { r.Name, r.Version }).IsUnique();
         draft.HasIndex(r => new { r.Name, r.TargetDigest, r.ModelDigest }).IsUnique();
-        modelBuilder.Entity<DraftAliasRow>().ToTable("draft_aliases").HasKey(r => new { r.Name, r.TargetDigest, r.Alias });
+        var alias = modelBuilder.Entity<DraftAliasRow>().ToTable("draft_aliases");
+        alias.HasKey(r => new { r.Name, r.TargetDigest, r.Alias });
+        alias.Property(r => r.Version).IsConcurrencyToken();
         modelBuilder.Entity<DraftAliasMoveRow>().ToTable("draft_alias_moves").HasIndex(r => r.Name);
-        modelBuilder.Entity<PathDigestRow>().ToTable("path_digests").HasKey(r => r.Path);
+        modelBuilder.Entity<PathDigestRow>().ToTable("path_digests").HasKey(r => new { r.Machine, r.Path });
         var definition = modelBuilder.Entity<WorkflowDefinitionRow>().ToTable("workflow_definitions");
+        definition.Property(r => r.Json).IsConcurrencyToken();
+        definition.Property(r => r.IsLatest).IsConcurrencyToken();
+        definition.Property(r => r.IsPublished).IsConcurrencyToken();
         definition.HasIndex(r => new { r.DefinitionId, r.Version }).IsUnique();
         definition.HasIndex(r => r.DefinitionId, "IX_workflow_definitions_latest").IsUnique().HasFilter("\"IsLatest\"");
         definition.HasIndex(r => r.DefinitionId, "IX_workflow_definitions_published").IsUnique().HasFilter("\"IsPublished\"");
+        foreach (var property in modelBuilder.Model.GetEntityTypes().SelectMany(e => e.GetProperties()).Where(_ => dialect.TextCollation is not null))
+        {
+            if (property.ClrType == typeof(string) || property.GetProviderClrType() == typeof(string))
+            {
+                property.SetCollation(dialect.TextCollation);
+            }
+        }
     }
 }

@@ -65,7 +65,8 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
     public async Task<ArtifactView?> GetArtifactAsync(string digestOrUniquePrefix, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);
-        var prefix = digestOrUniquePrefix.StartsWith("sha256:", StringComparison.Ordinal) ? digestOrUniquePrefix : "sha256:" + digestOrUniquePrefix;
+        var text = digestOrUniquePrefix.ToLowerInvariant();
+        var prefix = text.StartsWith("sha256:", StringComparison.Ordinal) ? text : "sha256:" + text;
         var found = await Artifacts(db, db.Artifacts.Where(a => a.Digest.StartsWith(prefix)).Take(5), ct);
         return found.Count <= 1 ? found.SingleOrDefault() : throw new AmbiguousReferenceException(digestOrUniquePrefix, [.. found.Select(f => f.Digest)]);
     }
@@ -135,13 +136,26 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
     public async Task<IReadOnlyList<string>> LogsAsync(Guid runId, string activityId, int? attempt = null, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);
-        var file = await (from a in db.Attempts
-                          join s in db.StageRuns on a.StageRunId equals s.Id
-                          where s.RunId == runId && s.ActivityId == activityId && (attempt == null || a.Number == attempt)
-                          orderby a.StartedAt descending
-                          select a.LogFile).FirstOrDefaultAsync(ct);
-        var path = file is null ? null : Path.Combine(logFolder, file);
-        return path is not null && File.Exists(path) ? await File.ReadAllLinesAsync(path, ct) : [];
+        var found = await (from a in db.Attempts
+                           join s in db.StageRuns on a.StageRunId equals s.Id
+                           where s.RunId == runId && s.ActivityId == activityId && (attempt == null || a.Number == attempt)
+                           orderby a.StartedAt descending
+                           select new { a.Id, a.LogFile }).FirstOrDefaultAsync(ct);
+        if (found is { LogFile.Length: > 0 })
+        {
+            var path = Path.Combine(logFolder, found.LogFile);
+            return File.Exists(path) ? await File.ReadAllLinesAsync(path, ct) : [];
+        }
+
+        return found is null ? [] : (await LogAsync(found.Id, 0, ct)).Lines;
+    }
+
+    /// <summary>The lines of an attempt that came after the chunk of that number, and the number of the last one.</summary>
+    public async Task<(IReadOnlyList<string> Lines, int Last)> LogAsync(Guid attempt, int after, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var chunks = await db.AttemptLog.AsNoTracking().Where(l => l.AttemptId == attempt && l.Number > after).OrderBy(l => l.Number).ToListAsync(ct);
+        return ([.. chunks.SelectMany(c => c.Lines.Split('\n', StringSplitOptions.RemoveEmptyEntries))], chunks.Count == 0 ? after : chunks[^1].Number);
     }
 
     public async Task<IReadOnlyList<MetricView>> MetricsAsync(Guid runId, CancellationToken ct = default)

@@ -58,6 +58,10 @@ public sealed class StageRunRow
     public string? LeaseOwner { get; set; }
     public long LeaseEpoch { get; set; }
     public long? LeaseExpiresAt { get; set; }
+
+    /// <summary>Since when a queued stage run stands in a line that hosts share, and as which job.</summary>
+    public long? EnqueuedAt { get; set; }
+    public string? JobId { get; set; }
 }
 
 public sealed class AttemptRow
@@ -77,7 +81,7 @@ public sealed class AttemptRow
     /// <summary>What computed: code version, operating system, processor, libraries. An object of texts.</summary>
     public string? EnvironmentJson { get; set; }
 
-    /// <summary>The file name of the attempt's lines under the log folder.</summary>
+    /// <summary>The file under the data folder's logs with the lines of an attempt from before they were kept in the database; empty since.</summary>
     public string LogFile { get; set; } = "";
 }
 
@@ -165,8 +169,10 @@ public sealed class WaitRow
     public long CreatedAt { get; set; }
 }
 
+/// <summary>What a file held when it was last read. The same path is another file on another machine.</summary>
 public sealed class PathDigestRow
 {
+    public string Machine { get; set; } = "";
     public string Path { get; set; } = "";
     public long SizeBytes { get; set; }
     public long ModifiedTicks { get; set; }

@@ -7,19 +7,17 @@ using FastDraft.Server.Dispatch;
 using FastDraft.Server.Events;
 using FastDraft.Server.Scheduling;
 using Hangfire;
-using Hangfire.InMemory;
 
 namespace FastDraft.Server;
 
 /// <summary>
-/// The embedded runtime. The tables are the truth and Hangfire a thread pool: a job carries a stage run's id, the reconciler
-/// enqueues whatever the tables say is due, and each attempt's writes are fenced by its lease epoch.
+/// The runtime of one process, alone on its data folder or one of several on a database. The tables are the truth: a job carries a stage
+/// run's id, the reconciler enqueues whatever the tables say is due, and each attempt's writes are fenced by its lease epoch.
 /// </summary>
 public sealed class PipelineHost : IAsyncDisposable
 {
     private readonly CancellationTokenSource stop = new();
-    private readonly InMemoryStorage jobs = new();
-    private readonly BackgroundJobServer server;
+    private readonly JobQueue jobs;
     private readonly RunEngine engine;
     private readonly Reconciler reconciler;
     private readonly ScheduleLoop schedules;
@@ -39,22 +37,14 @@ public sealed class PipelineHost : IAsyncDisposable
         owner = new LeaseOwner(store.DataFolder);
         sweeper = new Sweeper(store, owner);
         keys = new KeyBuilder(store, options.ExpandPath);
-        var client = new BackgroundJobClient(jobs);
+        jobs = JobQueue.Of(options, store);
         engine = new RunEngine(options, store, Definitions);
         Attempts = new AttemptRunner(options, store, engine, keys, owner);
-        reconciler = new Reconciler(options, store, engine, Attempts, new WaitRunner(store, engine, options.Clock), keys, owner, id => client.Enqueue<PipelineHost>(h => h.ExecuteAsync(id)));
+        reconciler = new Reconciler(options, store, engine, Attempts, new WaitRunner(store, engine, options.Clock), keys, owner, jobs);
         Scheduler = new Scheduler(store, options, Definitions);
         schedules = new ScheduleLoop(
-            store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs), reconciler.Wake);
-        server = new BackgroundJobServer(
-            new BackgroundJobServerOptions
-            {
-                WorkerCount = Math.Max(1, options.MaxParallelStages),
-                Activator = new HostActivator(this),
-                SchedulePollingInterval = TimeSpan.FromSeconds(1),
-                ShutdownTimeout = TimeSpan.FromSeconds(10),
-            },
-            jobs);
+            store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs.Storage), reconciler.Wake);
+        jobs.Start(this, options);
     }
 
     public PipelineStore Store { get; }
@@ -64,7 +54,7 @@ public sealed class PipelineHost : IAsyncDisposable
     public Scheduler Scheduler { get; }
 
     /// <summary>What Hangfire keeps of the jobs, for its dashboard; the tables are the truth.</summary>
-    public JobStorage Jobs => jobs;
+    public JobStorage Jobs => jobs.Storage;
 
     public PipelineQueries Queries => Store.Queries;
 
@@ -137,24 +127,23 @@ public sealed class PipelineHost : IAsyncDisposable
         }
 
         await stop.CancelAsync();
-        server.SendStop();
+        jobs.SendStop();
         await reconciling;
         await scheduling;
         await Swept;
-        await server.WaitForShutdownAsync(CancellationToken.None);
-        server.Dispose();
+        await jobs.StoppedAsync();
+        jobs.Dispose();
         reconciler.Dispose();
         owner.Dispose();
         keys.Dispose();
-        engine.Dispose();
-        Definitions.Dispose();
         await Store.DisposeAsync();
         stop.Dispose();
     }
 
-    [AutomaticRetry(Attempts = 0)]
+    [AutomaticRetry(Attempts = 0, OnAttemptsExceeded = AttemptsExceededAction.Delete)]
     public async Task ExecuteAsync(Guid stageRunId)
     {
+        jobs.Begin(stageRunId);
         try
         {
             await Attempts.RunAsync(stageRunId, stop.Token);
@@ -162,24 +151,12 @@ public sealed class PipelineHost : IAsyncDisposable
         }
         finally
         {
-            reconciler.Release(stageRunId);
+            await jobs.ReleaseAsync(stageRunId);
+            reconciler.Wake();
         }
     }
 
     /// <summary>The recurring job of a cron schedule.</summary>
-    [AutomaticRetry(Attempts = 0)]
+    [AutomaticRetry(Attempts = 0, OnAttemptsExceeded = AttemptsExceededAction.Delete)]
     public Task TickScheduleAsync(Guid scheduleId) => schedules.TickAsync(scheduleId, stop.Token);
-
-    private sealed class HostActivator(PipelineHost host) : JobActivator
-    {
-        public override object ActivateJob(Type jobType) => host;
-
-        public override JobActivatorScope BeginScope(JobActivatorContext context) => new Scope(host);
-
-        // The default scope would dispose the host after each job.
-        private sealed class Scope(PipelineHost host) : JobActivatorScope
-        {
-            public override object Resolve(Type type) => host;
-        }
-    }
 }

@@ -17,6 +17,12 @@ public sealed record PipelineOptions
 
     public int MaxParallelStages { get; init; } = 1;
 
+    /// <summary>
+    /// Stages of these accelerators are done by this host. Null: of a host that works alone all; of one that shares its database with others
+    /// none.
+    /// </summary>
+    public IReadOnlyList<string>? Accelerators { get; init; }
+
     public required IReadOnlyList<StageDescriptor> Stages { get; init; }
 
     /// <summary>The files that a path setting denotes; by default the file, or every file under the folder.</summary>

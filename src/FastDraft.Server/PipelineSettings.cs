@@ -3,11 +3,19 @@ using FastDraft.Storage.S3;
 
 namespace FastDraft.Server;
 
-/// <summary>What the environment says about the servers that the pipeline stands on. Nothing set: everything is in the data folder.</summary>
+/// <summary>
+/// What the environment says about the servers that the pipeline stands on, read here and nowhere else; docs/how-to/operate.md says what
+/// the variables do. Nothing set: everything is in the data folder. What is secret in them reaches no worker, log, row or message.
+/// </summary>
 public sealed record PipelineSettings
 {
+    private const string DatabaseVariable = "FASTDRAFT_DATABASE";
+
     /// <summary>Every variable, so that documents and compose files can be held against what is read.</summary>
-    public static IReadOnlyList<string> Variables { get; } = [.. S3Settings.Variables];
+    public static IReadOnlyList<string> Variables { get; } = [DatabaseVariable, .. S3Settings.Variables];
+
+    /// <summary>A PostgreSQL connection string as Npgsql reads it; null: SQLite in the data folder.</summary>
+    public string? Database { get; init; }
 
     /// <summary>Where artifacts are kept; null: as files in the data folder.</summary>
     public S3Settings? Store { get; init; }
@@ -16,5 +24,6 @@ public sealed record PipelineSettings
     public static PipelineSettings FromEnvironment() => Read(Environment.GetEnvironmentVariable);
 
     /// <param name="variable">The value of a variable; null or empty where it is not set.</param>
-    public static PipelineSettings Read(Func<string, string?> variable) => new() { Store = S3Settings.Read(variable) };
+    public static PipelineSettings Read(Func<string, string?> variable) =>
+        new() { Database = variable(DatabaseVariable) is { Length: > 0 } text ? text : null, Store = S3Settings.Read(variable) };
 }

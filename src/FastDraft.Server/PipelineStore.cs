@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
+using FastDraft.Core.Stages;
 using FastDraft.Persistence;
 using FastDraft.Server.Gates;
 using FastDraft.Storage;
@@ -11,14 +12,16 @@ using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server;
 
-/// <summary>A data folder: database, artifacts and logs. Any number of processes may have it open.</summary>
+/// <summary>Where a pipeline keeps what it knows and makes: database, artifacts and logs. Any number of processes may have it open.</summary>
 public sealed class PipelineStore : IAsyncDisposable
 {
+    private static readonly TimeSpan WatchersPatience = TimeSpan.FromMinutes(2);
+
     private PipelineStore(string dataFolder, PipelineSettings settings)
     {
         DataFolder = Path.GetFullPath(dataFolder);
-        Database = PipelineDbContext.OptionsFor(Path.Combine(DataFolder, "pipeline.db"));
-        Queries = new PipelineQueries(Database, LogFolder);
+        Database = DatabaseOf(DataFolder, settings);
+        Queries = new PipelineQueries(Database.Options, Path.Combine(DataFolder, "logs"));
         Artifacts = settings.Store is { } bucket
             ? new S3ArtifactStore(bucket, Path.Combine(DataFolder, "cache"))
             : new FileSystemArtifactStore(Path.Combine(DataFolder, "cas"));
@@ -30,28 +33,42 @@ public sealed class PipelineStore : IAsyncDisposable
 
     public IArtifactStore Artifacts { get; }
 
-    internal DbContextOptions<PipelineDbContext> Database { get; }
-
-    internal string LogFolder => Path.Combine(DataFolder, "logs");
+    internal PipelineDatabase Database { get; }
 
     /// <summary>With everything in the data folder.</summary>
     public static Task<PipelineStore> OpenAsync(string dataFolder, CancellationToken ct = default) => OpenAsync(dataFolder, new PipelineSettings(), ct);
 
+    /// <exception cref="StageFailureException">The settings name no database, or its schema was made by a later version.</exception>
     public static async Task<PipelineStore> OpenAsync(string dataFolder, PipelineSettings settings, CancellationToken ct = default)
     {
         var store = new PipelineStore(dataFolder, settings);
-        Directory.CreateDirectory(store.LogFolder);
-        await using var db = store.Open();
-        if ((await db.Database.GetPendingMigrationsAsync(ct)).Any())
+        Directory.CreateDirectory(store.DataFolder);
+        try
         {
-            // EF's own migration lock is a row that outlives a killed process and would block every later one. Under ours, which
-            // ends with its process, such a row can only be left over.
-            using var alone = await FileLock.TakeAsync(Path.Combine(store.DataFolder, "migration.lock"), shared: false, ct);
-            await db.Database.ExecuteSqlRawAsync("PRAGMA journal_mode=WAL; DROP TABLE IF EXISTS __EFMigrationsLock", ct);
-            await db.Database.MigrateAsync(ct);
+            await store.Database.MigrateAsync(ct);
+        }
+        catch (NewerSchemaException e)
+        {
+            throw new StageFailureException(FailureKind.Config, e.Message, "the fastdraft that made it, or a later one; or another database", e);
         }
 
         return store;
+    }
+
+    /// <summary>The database that the settings name.</summary>
+    /// <exception cref="StageFailureException">They name none that can be read.</exception>
+    public static PipelineDatabase DatabaseOf(string dataFolder, PipelineSettings settings)
+    {
+        try
+        {
+            return PipelineDatabase.Of(settings.Database, dataFolder);
+        }
+        catch (ArgumentException e)
+        {
+            // The text itself may hold a password.
+            throw new StageFailureException(
+                FailureKind.Config, $"FASTDRAFT_DATABASE is no PostgreSQL connection string: {e.Message}", "Host=db.example;Database=fastdraft;Username=fastdraft;Password=...", e);
+        }
     }
 
     public async Task<bool> CancelAsync(Guid runId, CancellationToken ct = default)
@@ -64,12 +81,13 @@ public sealed class PipelineStore : IAsyncDisposable
     public async IAsyncEnumerable<RunEvent> WatchAsync(Guid runId, [EnumeratorCancellation] CancellationToken ct = default)
     {
         var seen = new Dictionary<Guid, (StageRunState State, int Attempts)>();
-        var offsets = new Dictionary<Guid, long>();
+        var read = new Dictionary<Guid, int>();
+        var ended = new HashSet<Guid>();
         var gates = new HashSet<(string Reference, bool? Approved)>();
         long lastJournal = 0;
         while (true)
         {
-            var run = await Queries.GetRunAsync(runId, ct);
+            var run = await PatientlyAsync(() => Queries.GetRunAsync(runId, ct), ct);
             if (run is null)
             {
                 yield break;
@@ -77,9 +95,17 @@ public sealed class PipelineStore : IAsyncDisposable
 
             foreach (var stage in run.Stages)
             {
-                foreach (var attempt in stage.Attempts)
+                // Nothing is added to the log of an attempt that has ended.
+                foreach (var attempt in stage.Attempts.Where(a => !ended.Contains(a.Id)))
                 {
-                    foreach (var line in await NewLinesAsync(attempt.Id, offsets, ct))
+                    var (lines, last) = await PatientlyAsync(() => Queries.LogAsync(attempt.Id, read.GetValueOrDefault(attempt.Id), ct), ct);
+                    read[attempt.Id] = last;
+                    if (attempt.EndedAt is not null)
+                    {
+                        ended.Add(attempt.Id);
+                    }
+
+                    foreach (var line in lines)
                     {
                         if (ParseLine(stage.ActivityId, line) is { } e)
                         {
@@ -98,7 +124,7 @@ public sealed class PipelineStore : IAsyncDisposable
                 }
             }
 
-            foreach (var gate in await new GateStore(this, TimeProvider.System).OfRunAsync(runId, ct))
+            foreach (var gate in await PatientlyAsync(() => new GateStore(this, TimeProvider.System).OfRunAsync(runId, ct), ct))
             {
                 if (gates.Add((gate.Reference, gate.Approved)))
                 {
@@ -108,15 +134,12 @@ public sealed class PipelineStore : IAsyncDisposable
                 }
             }
 
-            await using (var db = Open())
+            foreach (var row in await PatientlyAsync(() => NewJournalAsync(runId, lastJournal, ct), ct))
             {
-                foreach (var row in await db.Journal.AsNoTracking().Where(j => j.RunId == runId && j.Id > lastJournal).OrderBy(j => j.Id).ToListAsync(ct))
+                lastJournal = row.Id;
+                if (row.Event == "WriteLine")
                 {
-                    lastJournal = row.Id;
-                    if (row.Event == "WriteLine")
-                    {
-                        yield return new LineWritten(DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Text ?? "");
-                    }
+                    yield return new LineWritten(DateTimeOffset.FromUnixTimeMilliseconds(row.At), row.Text ?? "");
                 }
             }
 
@@ -132,34 +155,39 @@ public sealed class PipelineStore : IAsyncDisposable
 
     public ValueTask DisposeAsync()
     {
+        Database.Dispose();
         (Artifacts as IDisposable)?.Dispose();
         return ValueTask.CompletedTask;
     }
 
-    internal PipelineDbContext Open() => new(Database);
+    internal PipelineDbContext Open() => Database.Open();
 
     internal string ScratchFolder(Guid attemptId) => Path.Combine(DataFolder, "scratch", attemptId.ToString("N"));
 
     /// <summary>By key: whoever works on the same thing next goes on there.</summary>
     internal string ResumeFolder(Digest key) => Path.Combine(DataFolder, "resume", key.Hex);
 
-    internal string LogPath(Guid attemptId) => Path.Combine(LogFolder, attemptId.ToString("N") + ".jsonl");
-
-    private async Task<IReadOnlyList<string>> NewLinesAsync(Guid attempt, Dictionary<Guid, long> offsets, CancellationToken ct)
+    private async Task<List<JournalRow>> NewJournalAsync(Guid runId, long after, CancellationToken ct)
     {
-        var path = LogPath(attempt);
-        if (!File.Exists(path))
-        {
-            return [];
-        }
+        await using var db = Open();
+        return await db.Journal.AsNoTracking().Where(j => j.RunId == runId && j.Id > after).OrderBy(j => j.Id).ToListAsync(ct);
+    }
 
-        await using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-        stream.Position = offsets.GetValueOrDefault(attempt);
-        using var reader = new StreamReader(stream);
-        var text = await reader.ReadToEndAsync(ct);
-        var whole = text.LastIndexOf('\n') + 1;
-        offsets[attempt] = offsets.GetValueOrDefault(attempt) + System.Text.Encoding.UTF8.GetByteCount(text.AsSpan(0, whole));
-        return text[..whole].Split('\n', StringSplitOptions.RemoveEmptyEntries);
+    /// <summary>A read, again and again while the database is away: whoever watches a run of hours does not stop for a restart.</summary>
+    private static async Task<T> PatientlyAsync<T>(Func<Task<T>> read, CancellationToken ct)
+    {
+        var began = TimeProvider.System.GetTimestamp();
+        while (true)
+        {
+            try
+            {
+                return await read();
+            }
+            catch (Exception e) when (PipelineDatabase.IsTrouble(e) && TimeProvider.System.GetElapsedTime(began) < WatchersPatience)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(500), ct);
+            }
+        }
     }
 
     /// <summary>What a line of an attempt's log says; null for a line that is not for watching. A line that is no event is a message.</summary>

@@ -10,7 +10,8 @@ namespace FastDraft.Stages;
 /// not belong together, an accelerator that is not here. Reads headers, not weights; loads no tensors. One call answers for one run:
 /// stages share settings, so an answer is remembered.
 /// </summary>
-public sealed class SettingChecks
+/// <param name="isAlone">False: other hosts do stages, too, and may have the accelerator that this machine has not.</param>
+public sealed class SettingChecks(bool isAlone)
 {
     private readonly Dictionary<(PathContent Content, string Path), StageFailureException?> _paths = [];
 
@@ -23,7 +24,7 @@ public sealed class SettingChecks
         }
 
         var accelerator = settings[TensorStages.Accelerator.Name];
-        if (stage.Settings.Contains(TensorStages.Accelerator) && accelerator?.GetValue<string>() == "cuda" && Libtorch.WhyNoCuda() is { } why)
+        if (stage.Settings.Contains(TensorStages.Accelerator) && accelerator?.GetValue<string>() == "cuda" && isAlone && Libtorch.WhyNoCuda() is { } why)
         {
             problems.Add(new SettingProblem(TensorStages.Accelerator.Name, FailureKind.Config, $"cuda is not available on this machine: {why}", "--set accelerator=cpu, or FASTDRAFT_LIBTORCH with the torch/lib folder of a CUDA build"));
         }

@@ -8,11 +8,15 @@ using static FastDraft.Durability.Tests.TestWorkflow;
 
 namespace FastDraft.Durability.Tests;
 
-public sealed class CacheFacts : IDisposable
+public abstract class CacheFacts(TestDatabase database) : IDisposable
 {
-    private readonly TestPipeline pipeline = new();
+    private readonly TestPipeline pipeline = new(database);
 
-    public void Dispose() => pipeline.Dispose();
+    public void Dispose()
+    {
+        pipeline.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     [Fact]
     public async Task Every_declared_input_changed_in_turn_misses_and_place_and_time_do_not()
@@ -101,3 +105,7 @@ public sealed class CacheFacts : IDisposable
         File.WriteAllText(path, text);
     }
 }
+
+public sealed class SqliteCacheFacts() : CacheFacts(TestDatabase.Sqlite);
+
+public sealed class PostgreSqlCacheFacts() : CacheFacts(TestDatabase.PostgreSql);

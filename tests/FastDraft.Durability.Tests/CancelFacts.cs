@@ -5,11 +5,15 @@ using static FastDraft.Durability.Tests.TestWorkflow;
 
 namespace FastDraft.Durability.Tests;
 
-public sealed class CancelFacts(ITestOutputHelper output) : IDisposable
+public abstract class CancelFacts(TestDatabase database, ITestOutputHelper output) : IDisposable
 {
-    private readonly TestPipeline pipeline = new();
+    private readonly TestPipeline pipeline = new(database);
 
-    public void Dispose() => pipeline.Dispose();
+    public void Dispose()
+    {
+        pipeline.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     [Fact]
     public async Task At_any_instant_the_process_tree_goes_within_ten_seconds_and_the_run_is_cancelled()
@@ -65,3 +69,7 @@ public sealed class CancelFacts(ITestOutputHelper output) : IDisposable
         await pipeline.AssertInvariantsAsync();
     }
 }
+
+public sealed class SqliteCancelFacts(ITestOutputHelper output) : CancelFacts(TestDatabase.Sqlite, output);
+
+public sealed class PostgreSqlCancelFacts(ITestOutputHelper output) : CancelFacts(TestDatabase.PostgreSql, output);

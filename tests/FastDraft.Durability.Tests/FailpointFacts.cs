@@ -8,13 +8,17 @@ using static FastDraft.Durability.Tests.TestWorkflow;
 
 namespace FastDraft.Durability.Tests;
 
-public sealed class FailpointFacts : IDisposable
+public abstract class FailpointFacts(TestDatabase database) : IDisposable
 {
-    private readonly TestPipeline pipeline = new();
+    private readonly TestPipeline pipeline = new(database);
 
     public static TheoryData<string> Points { get; } = [.. Failpoint.All.Order(StringComparer.Ordinal)];
 
-    public void Dispose() => pipeline.Dispose();
+    public void Dispose()
+    {
+        pipeline.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     [Theory]
     [MemberData(nameof(Points))]
@@ -57,7 +61,7 @@ public sealed class FailpointFacts : IDisposable
         }
 
         Guid id;
-        await using (var store = await PipelineStore.OpenAsync(pipeline.Data))
+        await using (var store = await pipeline.OpenAsync())
         await using (var db = store.Open())
         {
             // As if it had died so often before: each death leaves the epoch one ahead of the attempts.
@@ -88,3 +92,7 @@ public sealed class FailpointFacts : IDisposable
         return live;
     }
 }
+
+public sealed class SqliteFailpointFacts() : FailpointFacts(TestDatabase.Sqlite);
+
+public sealed class PostgreSqlFailpointFacts() : FailpointFacts(TestDatabase.PostgreSql);

@@ -70,7 +70,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
             var attempt = await FirstAttemptAsync(store, undisturbed.Id, host);
 
             // The first dies after a checkpoint, so that no series is without a resumption; the others at any step.
-            await UntilAsync(() => Task.FromResult(host.HasExited || (LastStep(attempt) >= step && (killed > 0 || HasCheckpoint()))), $"step {step} is reached");
+            await UntilAsync(async () => host.HasExited || (await LastStepAsync(store, attempt) >= step && (killed > 0 || HasCheckpoint())), $"step {step} is reached");
             var checkpointed = HasCheckpoint();
             Kill(Processes(e => e.Contains($"FASTDRAFT_ATTEMPT={attempt:N}\0", StringComparison.Ordinal)));
             await EndsWellAsync(host);
@@ -165,18 +165,8 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
     }
 
     /// <summary>Steps rather than a time: the machine may be twice as busy as in the undisturbed run.</summary>
-    private int LastStep(Guid attempt)
-    {
-        var log = Path.Combine(pipeline.Data, "logs", attempt.ToString("N") + ".jsonl");
-        if (!File.Exists(log))
-        {
-            return 0;
-        }
-
-        using var reader = new StreamReader(new FileStream(log, FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
-        return reader.ReadToEnd().Split('\n').SkipLast(1).Select(l => JsonNode.Parse(l)!)
-            .Where(l => l["type"]!.GetValue<string>() == "progress").Select(l => l["done"]!.GetValue<int>()).DefaultIfEmpty().Max();
-    }
+    private static async Task<int> LastStepAsync(PipelineStore store, Guid attempt) => (await store.Queries.LogAsync(attempt, 0)).Lines.Select(l => JsonNode.Parse(l)!)
+        .Where(l => l["type"]!.GetValue<string>() == "progress").Select(l => l["done"]!.GetValue<int>()).DefaultIfEmpty().Max();
 
     private bool HasCheckpoint() => Directory.EnumerateFiles(Path.Combine(pipeline.Data, "resume"), CheckpointFile, SearchOption.AllDirectories).Any();
 

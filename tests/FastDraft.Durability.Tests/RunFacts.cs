@@ -6,11 +6,15 @@ using static FastDraft.Durability.Tests.TestWorkflow;
 
 namespace FastDraft.Durability.Tests;
 
-public sealed class RunFacts : IDisposable
+public abstract class RunFacts(TestDatabase database) : IDisposable
 {
-    private readonly TestPipeline pipeline = new();
+    private readonly TestPipeline pipeline = new(database);
 
-    public void Dispose() => pipeline.Dispose();
+    public void Dispose()
+    {
+        pipeline.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     [Fact]
     public async Task Second_run_is_cached_and_a_changed_setting_reruns_only_its_dependents()
@@ -78,3 +82,7 @@ public sealed class RunFacts : IDisposable
         Assert.Contains("no stage 'Make'", run.Stages[0].Failure!, StringComparison.Ordinal);
     }
 }
+
+public sealed class SqliteRunFacts() : RunFacts(TestDatabase.Sqlite);
+
+public sealed class PostgreSqlRunFacts() : RunFacts(TestDatabase.PostgreSql);

@@ -8,6 +8,9 @@ internal static class Series
     /// <summary>FASTDRAFT_KILLS, or the given small number.</summary>
     public static int Length(int usual) => int.TryParse(Environment.GetEnvironmentVariable("FASTDRAFT_KILLS"), CultureInfo.InvariantCulture, out var full) ? full : usual;
 
+    /// <summary>FASTDRAFT_FULL=1: the series at its full length.</summary>
+    public static bool IsFull => Environment.GetEnvironmentVariable("FASTDRAFT_FULL") == "1";
+
     /// <summary>Random instants: FASTDRAFT_SEED repeats those of an earlier series.</summary>
     public static Random Instants(Action<string> print)
     {

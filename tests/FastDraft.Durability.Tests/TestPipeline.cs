@@ -11,10 +11,12 @@ using FastDraft.Storage;
 
 namespace FastDraft.Durability.Tests;
 
-/// <summary>A data folder of its own, hosts on it in this process and in others, and what must hold whatever happened to them.</summary>
-internal sealed class TestPipeline : IDisposable
+/// <summary>A data folder and a database of its own, hosts on them in this process and in others, and what must hold whatever happened to them.</summary>
+internal sealed class TestPipeline(TestDatabase database = TestDatabase.Sqlite, bool isEmpty = false) : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(120);
+
+    public PipelineSettings Settings { get; } = TestDatabases.New(database, isEmpty);
 
     public string Folder { get; } = Directory.CreateTempSubdirectory("fastdraft-").FullName;
 
@@ -24,7 +26,9 @@ internal sealed class TestPipeline : IDisposable
 
     public string PathOf(string name) => Path.Combine(Folder, name);
 
-    public PipelineOptions Options(double leaseSeconds = 30) => HostProgram.Options(Data, leaseSeconds);
+    public PipelineOptions Options(double leaseSeconds = 30) => HostProgram.Options(Data, leaseSeconds) with { Settings = Settings };
+
+    public Task<PipelineStore> OpenAsync(string? data = null, PipelineSettings? settings = null) => PipelineStore.OpenAsync(data ?? Data, settings ?? Settings);
 
     public Task<PipelineHost> StartAsync(double leaseSeconds = 30) => PipelineHost.StartAsync(Options(leaseSeconds));
 
@@ -43,6 +47,7 @@ internal sealed class TestPipeline : IDisposable
             start.ArgumentList.Add(argument);
         }
 
+        start.Environment["FASTDRAFT_DATABASE"] = Settings.Database ?? "";
         if (failpoint is not null)
         {
             start.Environment["FASTDRAFT_FAILPOINT"] = failpoint;
@@ -93,9 +98,9 @@ internal sealed class TestPipeline : IDisposable
     }
 
     /// <summary>Processes of attempts of this data folder that are alive.</summary>
-    public async Task<IReadOnlyList<int>> WorkersAsync(string? data = null)
+    public async Task<IReadOnlyList<int>> WorkersAsync(string? data = null, PipelineSettings? settings = null)
     {
-        await using var store = await PipelineStore.OpenAsync(data ?? Data);
+        await using var store = await OpenAsync(data, settings);
         var attempts = new List<string>();
         foreach (var run in await store.Queries.ListRunsAsync(1000))
         {
@@ -128,9 +133,9 @@ internal sealed class TestPipeline : IDisposable
     }
 
     /// <summary>What holds after any fault: all ended, one commit for each success, one artifact for each output, every byte right, nothing alive.</summary>
-    public async Task AssertInvariantsAsync(string? data = null)
+    public async Task AssertInvariantsAsync(string? data = null, PipelineSettings? settings = null)
     {
-        await using var store = await PipelineStore.OpenAsync(data ?? Data);
+        await using var store = await OpenAsync(data, settings);
         foreach (var listed in await store.Queries.ListRunsAsync(1000))
         {
             var run = (await store.Queries.GetRunAsync(listed.Id))!;
@@ -149,6 +154,6 @@ internal sealed class TestPipeline : IDisposable
             }
         }
 
-        await UntilAsync(async () => (await WorkersAsync(data)).Count == 0, "no worker is alive");
+        await UntilAsync(async () => (await WorkersAsync(data, settings)).Count == 0, "no worker is alive");
     }
 }

@@ -11,11 +11,15 @@ using static FastDraft.Durability.Tests.TestWorkflow;
 
 namespace FastDraft.Durability.Tests;
 
-public sealed class WaitFacts : IDisposable
+public abstract class WaitFacts(TestDatabase database) : IDisposable
 {
-    private readonly TestPipeline pipeline = new();
+    private readonly TestPipeline pipeline = new(database);
 
-    public void Dispose() => pipeline.Dispose();
+    public void Dispose()
+    {
+        pipeline.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     [Fact]
     public async Task An_event_from_outside_answers_the_runs_that_wait_for_it_and_no_others()
@@ -260,3 +264,7 @@ public sealed class WaitFacts : IDisposable
         public override DateTimeOffset GetUtcNow() => Now;
     }
 }
+
+public sealed class SqliteWaitFacts() : WaitFacts(TestDatabase.Sqlite);
+
+public sealed class PostgreSqlWaitFacts() : WaitFacts(TestDatabase.PostgreSql);

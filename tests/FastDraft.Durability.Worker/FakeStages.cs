@@ -16,6 +16,7 @@ public sealed class MakeStage : IStage
             new("dieOnce", SettingType.Boolean, "Kill itself in the first attempt.", JsonValue.Create(false)),
             new("waitFor", SettingType.Text, "Wait until this file exists.", JsonValue.Create("")),
             new("source", SettingType.Path, "A file whose content is part of the result."),
+            new("accelerator", SettingType.Text, "Where it is made.", JsonValue.Create("cpu")),
         ],
         [], [new("made", ArtifactKind.Corpus, "The number.")]);
 

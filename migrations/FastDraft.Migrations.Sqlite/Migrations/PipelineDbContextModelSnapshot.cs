@@ -43,6 +43,28 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.ToTable("artifacts", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.AttemptLogRow", b =>
+                {
+                    b.Property<Guid>("AttemptId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Number")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Lines")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("AttemptId", "Number");
+
+                    b.HasIndex("At");
+
+                    b.ToTable("attempt_log", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.AttemptRow", b =>
                 {
                     b.Property<Guid>("Id")
@@ -155,6 +177,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("TEXT");
 
                     b.Property<int>("Version")
+                        .IsConcurrencyToken()
                         .HasColumnType("INTEGER");
 
                     b.HasKey("Name", "TargetDigest", "Alias");
@@ -323,6 +346,9 @@ namespace FastDraft.Migrations.Sqlite.Migrations
 
             modelBuilder.Entity("FastDraft.Persistence.PathDigestRow", b =>
                 {
+                    b.Property<string>("Machine")
+                        .HasColumnType("TEXT");
+
                     b.Property<string>("Path")
                         .HasColumnType("TEXT");
 
@@ -336,7 +362,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.Property<long>("SizeBytes")
                         .HasColumnType("INTEGER");
 
-                    b.HasKey("Path");
+                    b.HasKey("Machine", "Path");
 
                     b.ToTable("path_digests", (string)null);
                 });
@@ -433,6 +459,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("INTEGER");
 
                     b.Property<long>("Cursor")
+                        .IsConcurrencyToken()
                         .HasColumnType("INTEGER");
 
                     b.Property<string>("DefinitionId")
@@ -494,6 +521,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("INTEGER");
 
                     b.Property<Guid?>("RunId")
+                        .IsConcurrencyToken()
                         .HasColumnType("TEXT");
 
                     b.HasKey("ScheduleId", "NominalAt");
@@ -555,10 +583,16 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.Property<long?>("EndedAt")
                         .HasColumnType("INTEGER");
 
+                    b.Property<long?>("EnqueuedAt")
+                        .HasColumnType("INTEGER");
+
                     b.Property<string>("Failure")
                         .HasColumnType("TEXT");
 
                     b.Property<string>("Hint")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("JobId")
                         .HasColumnType("TEXT");
 
                     b.Property<string>("KeyDigest")
@@ -568,6 +602,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("TEXT");
 
                     b.Property<long>("LeaseEpoch")
+                        .IsConcurrencyToken()
                         .HasColumnType("INTEGER");
 
                     b.Property<long?>("LeaseExpiresAt")
@@ -604,6 +639,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("INTEGER");
 
                     b.Property<string>("State")
+                        .IsConcurrencyToken()
                         .IsRequired()
                         .HasColumnType("TEXT");
 
@@ -615,6 +651,10 @@ namespace FastDraft.Migrations.Sqlite.Migrations
 
                     b.HasIndex("RunId", "ActivityInstanceId")
                         .IsUnique();
+
+                    b.HasIndex(new[] { "KeyDigest" }, "IX_stage_runs_working")
+                        .IsUnique()
+                        .HasFilter("\"State\" IN ('Running', 'Cancelling')");
 
                     b.ToTable("stage_runs", (string)null);
                 });
@@ -643,6 +683,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("INTEGER");
 
                     b.Property<long?>("DueAt")
+                        .IsConcurrencyToken()
                         .HasColumnType("INTEGER");
 
                     b.Property<string>("EventName")
@@ -694,12 +735,15 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasColumnType("TEXT");
 
                     b.Property<bool>("IsLatest")
+                        .IsConcurrencyToken()
                         .HasColumnType("INTEGER");
 
                     b.Property<bool>("IsPublished")
+                        .IsConcurrencyToken()
                         .HasColumnType("INTEGER");
 
                     b.Property<string>("Json")
+                        .IsConcurrencyToken()
                         .IsRequired()
                         .HasColumnType("TEXT");
 
@@ -724,6 +768,15 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasFilter("\"IsPublished\"");
 
                     b.ToTable("workflow_definitions", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.AttemptLogRow", b =>
+                {
+                    b.HasOne("FastDraft.Persistence.AttemptRow", null)
+                        .WithMany()
+                        .HasForeignKey("AttemptId")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.AttemptRow", b =>

@@ -6,10 +6,9 @@ using FastDraft.Cli.Terminal;
 using FastDraft.Core.Stages;
 using FastDraft.Export.OpenVino;
 using FastDraft.Modeling.Native;
-using FastDraft.Persistence;
+using FastDraft.Server;
 using FastDraft.Storage;
 using FastDraft.Storage.FileSystem;
-using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Cli.Commands;
 
@@ -63,7 +62,7 @@ internal static class DoctorCommand
             Cuda(torch.Status == Ok),
             await TryAsync("openvino", "set FASTDRAFT_OPENVINO to libopenvino_c.so of an OpenVINO install", () => Task.FromResult(OpenVino())),
             await TryAsync("data folder", "another folder with --data or FASTDRAFT_DATA", () => Task.FromResult(DataFolder(dataFolder))),
-            await TryAsync("database", "a backup of pipeline.db, or another folder with --data", () => DatabaseAsync(dataFolder, cancellationToken)),
+            await TryAsync("database", "a backup of it, another folder with --data, or FASTDRAFT_DATABASE with a server that answers", () => DatabaseAsync(dataFolder, cancellationToken)),
             await TryAsync("store", "check the disk and the permissions of the data folder", () => StoreAsync(dataFolder, cancellationToken)),
             Disk(dataFolder),
         ];
@@ -110,20 +109,19 @@ internal static class DoctorCommand
 
     private static async Task<Check> DatabaseAsync(string folder, CancellationToken cancellationToken)
     {
-        var file = Path.Join(folder, "pipeline.db");
-        if (!File.Exists(file))
+        var database = PipelineStore.DatabaseOf(folder, PipelineSettings.FromEnvironment());
+        if (!database.Exists)
         {
             return new Check("database", Ok, "none yet; the first run makes it", null);
         }
 
-        await using var db = new PipelineDbContext(PipelineDbContext.OptionsFor(file));
-        var known = db.Database.GetMigrations().ToList();
-        var applied = (await db.Database.GetAppliedMigrationsAsync(cancellationToken)).ToList();
-        return applied.Except(known).FirstOrDefault() is { } newer
-            ? new Check("database", Fail, $"made by a newer version: it has '{newer}'", "the fastdraft that made it, or a later one")
-            : applied.Count < known.Count
-                ? new Check("database", Warn, $"at {applied.LastOrDefault() ?? "nothing"}, {known.Count - applied.Count} migrations behind", "nothing to do: the next run migrates it")
-                : new Check("database", Ok, $"{Figures.Bytes(new FileInfo(file).Length)}, at {applied[^1]}", null);
+        var report = await database.ReportAsync(cancellationToken);
+        var detail = $"{report.Name[4..]}, version {report.Version}, answers in {report.Latency.TotalMilliseconds.ToString("F1", CultureInfo.InvariantCulture)} ms; ";
+        return report.Newer is { } newer
+            ? new Check("database", Fail, $"{detail}made by a newer version: it has '{newer}'", "the fastdraft that made it, or a later one")
+            : report.Pending.Count > 0
+                ? new Check("database", Warn, $"{detail}at {(report.Applied is [.., var last] ? last : "nothing")}, {report.Pending.Count} migrations behind", "nothing to do: the next run migrates it")
+                : new Check("database", Ok, $"{detail}at {report.Applied[^1]}", null);
     }
 
     private static async Task<Check> StoreAsync(string folder, CancellationToken cancellationToken)

@@ -20,7 +20,7 @@ internal static class EventsCommand
         {
             await using var store = await EmbeddedPipeline.OpenAsync(parsed, token);
             var options = EmbeddedPipeline.Options(store.DataFolder);
-            using var definitions = new DefinitionStore(store, options);
+            var definitions = new DefinitionStore(store, options);
             var reach = await new EventPublisher(options, store, definitions).PublishAsync(parsed.GetValue(name)!, Json(parsed.GetValue(payload)), parsed.GetValue(correlation), token);
             if (SharedOptions.IsJson(parsed))
             {

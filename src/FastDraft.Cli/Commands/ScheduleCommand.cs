@@ -61,7 +61,7 @@ internal static class ScheduleCommand
         backfill.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var options = EmbeddedPipeline.Options(store.DataFolder);
-            using var definitions = new DefinitionStore(store, options);
+            var definitions = new DefinitionStore(store, options);
             var scheduler = new Scheduler(store, options, definitions);
             var started = await scheduler.BackfillAsync(parsed.GetValue(name)!, Instant(parsed.GetValue(from)!), Instant(parsed.GetValue(to)!), token);
             if (SharedOptions.IsJson(parsed))
@@ -111,7 +111,7 @@ internal static class ScheduleCommand
             return (WorkflowCommand.Load(workflow), null);
         }
 
-        using var definitions = new DefinitionStore(store, EmbeddedPipeline.Options(store.DataFolder));
+        var definitions = new DefinitionStore(store, EmbeddedPipeline.Options(store.DataFolder));
         var stored = await definitions.FindPublishedAsync(workflow, token)
             ?? throw new CliException(ExitCode.Config, $"'{workflow}' is neither a file nor a published workflow.", "fastdraft schedule create NAME workflows/scheduled-retraining.json --cron '0 3 * * *'");
         return (stored.Parse(), workflow);

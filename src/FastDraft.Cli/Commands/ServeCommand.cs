@@ -12,12 +12,31 @@ internal static class ServeCommand
     public static Command Build()
     {
         var urls = new Option<string>("--urls") { Description = "Address to listen on; this machine's own only", DefaultValueFactory = _ => WebOptions.DefaultUrl };
-        var command = new Command("serve", "Start the service: designer, runs in the background, schedules, job dashboard") { urls, SharedOptions.Data };
-        command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(() => ServeAsync(parsed.GetValue(urls)!, SharedOptions.DataFolder(parsed), cancellationToken)));
+        var accelerators = SharedOptions.NewAccelerators();
+        var command = new Command("serve", "Start the service: designer, runs in the background, schedules, job dashboard") { urls, accelerators, SharedOptions.Data };
+        command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(() =>
+        {
+            var options = EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed)) with { TakesUpUnfinishedRuns = true };
+            return ServeAsync(
+                parsed.GetValue(urls)!,
+                options.Settings.Database is not null ? options with { Accelerators = SharedOptions.Accelerators(parsed, accelerators) }
+                    : parsed.GetResult(accelerators) is { Implicit: false }
+                        ? throw new CliException(ExitCode.Config, "--accelerator chooses among several hosts; a service that is alone on its data folder does everything.", "FASTDRAFT_DATABASE, or without --accelerator")
+                        : options,
+                cancellationToken);
+        }));
         return command;
     }
 
-    private static async Task<int> ServeAsync(string address, string dataFolder, CancellationToken cancellationToken)
+    /// <summary>Completes when the process is told to stop.</summary>
+    public static async Task UntilToldAsync(CancellationToken cancellationToken)
+    {
+        var asked = new TaskCompletionSource();
+        await using var stopping = cancellationToken.Register(asked.SetResult);
+        await asked.Task;
+    }
+
+    private static async Task<int> ServeAsync(string address, PipelineOptions options, CancellationToken cancellationToken)
     {
         if (!Uri.TryCreate(address, UriKind.Absolute, out var url))
         {
@@ -30,7 +49,6 @@ internal static class ServeCommand
         }
 
         var web = new WebOptions { Url = url, StudioFolder = StudioFiles.Find() };
-        var options = EmbeddedPipeline.Options(dataFolder) with { TakesUpUnfinishedRuns = true };
         await using var host = await PipelineHost.StartAsync(options, cancellationToken);
         await using var service = await PipelineWeb.StartAsync(host, options, web, cancellationToken);
         Console.Out.WriteLine($"FastDraft is at {service.Address}   designer {service.Address}studio   jobs {service.Address}hangfire");
@@ -40,9 +58,7 @@ internal static class ServeCommand
             await Console.Error.WriteLineAsync($"The designer is not installed.\n  try: npm ci --ignore-scripts --prefix {StudioFiles.PackageFolder}, then start the service again");
         }
 
-        var asked = new TaskCompletionSource();
-        await using var stopping = cancellationToken.Register(asked.SetResult);
-        await asked.Task;
+        await UntilToldAsync(cancellationToken);
 
         // Disposal, in this order: no new requests, then the workers are told to end; their runs go on when a host takes them up.
         await Console.Error.WriteLineAsync("stopping; unfinished runs go on at the next start");

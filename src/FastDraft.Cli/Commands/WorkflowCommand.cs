@@ -59,14 +59,14 @@ internal static class WorkflowCommand
     /// <summary>A file, or the id or name of a workflow that was published in the data folder.</summary>
     public static async Task<WorkflowDefinition> LoadAsync(string reference, PipelineOptions options, CancellationToken cancellationToken)
     {
-        // A folder without a database has published nothing, and asking it would make one.
-        if (File.Exists(reference) || !File.Exists(Path.Join(options.DataFolder, "pipeline.db")))
+        // A database that is not there has published nothing, and asking it would make it.
+        if (File.Exists(reference) || !PipelineStore.DatabaseOf(options.DataFolder, options.Settings).Exists)
         {
             return Load(reference);
         }
 
         await using var store = await PipelineStore.OpenAsync(options.DataFolder, options.Settings, cancellationToken);
-        using var definitions = new DefinitionStore(store, options);
+        var definitions = new DefinitionStore(store, options);
         try
         {
             return WorkflowDefinition.Parse((await WorkflowReference.ResolveAsync(reference, definitions, cancellationToken)).Json);

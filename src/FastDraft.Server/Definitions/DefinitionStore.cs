@@ -1,4 +1,3 @@
-using System.Data;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
@@ -10,14 +9,11 @@ namespace FastDraft.Server.Definitions;
 /// <summary>
 /// The workflows of a data folder, and the read-only ones that ship as files. Saving changes the draft, or starts one after a
 /// published version; publishing makes the draft immutable and takes the place of the version published before. Each change is
-/// one transaction that holds the write lock from its first read, so interleaved saves are one after another and none is lost.
+/// one transaction on the content it read, so interleaved saves are one after another and none is lost.
 /// </summary>
-public sealed class DefinitionStore(PipelineStore store, PipelineOptions options) : IDisposable
+public sealed class DefinitionStore(PipelineStore store, PipelineOptions options)
 {
     private readonly BuiltInWorkflows builtIn = new(options.WorkflowFolder);
-    private readonly SemaphoreSlim writer = new(1);
-
-    public void Dispose() => writer.Dispose();
 
     /// <summary>Every version that is meant, by name; a stored definition hides a file with its id.</summary>
     public async Task<IReadOnlyList<DefinitionHead>> ListAsync(VersionSelection selection, CancellationToken ct = default)
@@ -272,22 +268,14 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
         return Enumerable.Range(1, int.MaxValue).Select(n => n == 1 ? stem : $"{stem}-{n}").First(id => !taken.Contains(id));
     }
 
-    // Opened as a writer at once, so the first read already sees what every earlier change left; a kill leaves all of a change or nothing.
-    private async Task ChangeAsync(Func<PipelineDbContext, Task> change, CancellationToken ct)
-    {
-        await writer.WaitAsync(ct);
-        try
+    // A kill leaves all of a change or nothing.
+    private Task ChangeAsync(Func<PipelineDbContext, Task> change, CancellationToken ct) => store.Database.TransactAsync(
+        async db =>
         {
-            await using var db = store.Open();
-            await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
             await change(db);
-            await transaction.CommitAsync(ct);
-        }
-        finally
-        {
-            writer.Release();
-        }
-    }
+            return true;
+        },
+        ct);
 
     private static string? Text(JsonObject json, string member) => json[member] is JsonValue value && value.TryGetValue<string>(out var text) ? text : null;
 

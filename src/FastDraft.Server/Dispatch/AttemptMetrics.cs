@@ -1,9 +1,6 @@
-using System.Data;
 using System.Diagnostics;
-using FastDraft.Core.Runs;
 using FastDraft.Persistence;
 using FastDraft.Server.Worker;
-using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
 
@@ -59,17 +56,16 @@ internal sealed class AttemptMetrics(PipelineStore store, Lease lease)
 
         try
         {
-            await using var db = store.Open();
-            db.ChangeTracker.AutoDetectChangesEnabled = false;
-            await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable);
-            if (await db.StageRuns.AnyAsync(s => s.Id == lease.StageRun.Id && s.LeaseEpoch == lease.Epoch && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling)))
-            {
-                db.Metrics.AddRange(points.Select(p => new MetricRow { AttemptId = lease.Attempt.Id, Name = p.Name, Step = p.Step, Value = p.Value }));
-                await db.SaveChangesAsync();
-                await transaction.CommitAsync();
-            }
+            await store.Database.TransactAsync(
+                async db =>
+                {
+                    db.ChangeTracker.AutoDetectChangesEnabled = false;
+                    db.Metrics.AddRange(points.Select(p => new MetricRow { AttemptId = lease.Attempt.Id, Name = p.Name, Step = p.Step, Value = p.Value }));
+                    return await lease.HoldAsync(db);
+                },
+                CancellationToken.None);
         }
-        catch (Exception e) when (Database.IsTrouble(e))
+        catch (Exception e) when (PipelineDatabase.IsTrouble(e))
         {
             Trace.TraceWarning($"Metrics of {lease.StageRun.Id}: {e.Message}");
             lock (gate)

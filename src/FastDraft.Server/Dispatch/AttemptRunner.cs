@@ -132,11 +132,11 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
             var inputs = await MaterializeInputsAsync(row.Id, scratch, stop);
             var folders = stage.Outputs.ToDictionary(o => o.Name, o => Path.Combine(scratch, "out", o.Name));
-            var job = new WorkerJob(row.Stage, settings, inputs, folders, scratch, resume, settings["accelerator"]?.GetValue<string>() ?? "cpu");
+            var job = new WorkerJob(row.Stage, settings, inputs, folders, scratch, resume, JobQueue.AcceleratorOf(row));
             var jobFile = Path.Combine(scratch, "job.json");
             await File.WriteAllTextAsync(jobFile, JsonSerializer.Serialize(job), stop);
             Failpoint.Reach(Failpoint.InputsReady);
-            var result = await RunWorkerAsync(lease, jobFile, stop);
+            var result = await RunWorkerAsync(lease, jobFile, resume, stop);
             Failpoint.Reach(Failpoint.WorkerEnded);
             stop.ThrowIfCancellationRequested();
             if (result.ExitCode != ExitCode.Ok)
@@ -182,7 +182,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         {
             return new AttemptOutcome(ExitCode.Io, e.Message, "Check the data folder's disk.");
         }
-        catch (Exception e) when (Database.IsTrouble(e))
+        catch (Exception e) when (PipelineDatabase.IsTrouble(e))
         {
             return new AttemptOutcome(null, "The database was away: " + e.Message, null);
         }
@@ -217,14 +217,21 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         return inputs;
     }
 
-    private async Task<WorkerResult> RunWorkerAsync(Lease lease, string jobFile, CancellationToken stop)
+    private async Task<WorkerResult> RunWorkerAsync(Lease lease, string jobFile, string resume, CancellationToken stop)
     {
-        using var log = new AttemptLog(store.LogPath(lease.Attempt.Id));
         using var ended = new CancellationTokenSource();
-        var metrics = new AttemptMetrics(store, lease);
-        var writing = metrics.RunAsync(ended.Token);
+        var (log, metrics) = (new AttemptLog(store, lease, options.Clock), new AttemptMetrics(store, lease));
+        var writing = Task.WhenAll(log.RunAsync(ended.Token), metrics.RunAsync(ended.Token));
         try
         {
+            if (lease.Attempt.Number > 1)
+            {
+                // Checkpoints lie in the data folder of the host that wrote them.
+                log.Say(Directory.EnumerateFileSystemEntries(resume).Any(f => Path.GetFileName(f) != WorkerProgram.ResumeLock)
+                    ? $"Attempt {lease.Attempt.Number} finds what an earlier one left on {Environment.MachineName} and goes on from there."
+                    : $"Attempt {lease.Attempt.Number} begins at the beginning: no checkpoint of an earlier one is on {Environment.MachineName}.");
+            }
+
             return await WorkerProcess.RunAsync(options, jobFile, log, metrics.Add, lease, stop);
         }
         finally
@@ -253,7 +260,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
 
                 return;
             }
-            catch (Exception e) when (Database.IsTrouble(e) && !hostStop.IsCancellationRequested)
+            catch (Exception e) when (PipelineDatabase.IsTrouble(e) && !hostStop.IsCancellationRequested)
             {
                 Trace.TraceWarning($"Commit of {lease.StageRun.Id}: {e.Message}");
                 await Task.Delay(CommitAgainAfter, options.Clock, hostStop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -261,7 +268,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         }
     }
 
-    private AttemptOutcome Fenced(Lease lease) => Database.IsFull(lease.LastError)
+    private AttemptOutcome Fenced(Lease lease) => store.Database.IsFull(lease.LastError)
         ? AttemptOutcome.Of(DiskSpace.Full(store.DataFolder, null, "the database", lease.LastError))
         : new AttemptOutcome(null, "The lease could not be renewed: " + (lease.LastError?.Message ?? "another host took over."), null);
 
@@ -291,8 +298,13 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             : state == StageRunState.Cancelled || retry ? null : new StageFailed(row.ActivityInstanceId, failure!);
         return await engine.CommitAsync(row.RunId, happened, async (db, _) =>
         {
+            if (takenOver && !await TakeLeaseAsync(db, row, ct))
+            {
+                return false;
+            }
+
             var current = await db.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
-            if (current.LeaseEpoch != row.LeaseEpoch || current.State != row.State || (takenOver && !await IsOverAsync(db, current, ct)))
+            if (current.LeaseEpoch != row.LeaseEpoch + (takenOver ? 1 : 0) || current.State != row.State)
             {
                 return false;
             }
@@ -306,11 +318,6 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             (current.LeaseOwner, current.LeaseExpiresAt, current.EndedAt) = (null, null, retry ? null : Now);
             current.Outcome = state == StageRunState.Succeeded ? chosen : null;
             (current.Failure, current.Hint) = retry ? (null, null) : (failure, outcome.Hint);
-            if (takenOver)
-            {
-                current.LeaseEpoch++;
-            }
-
             if (await db.Attempts.SingleOrDefaultAsync(a => a.StageRunId == row.Id && a.LeaseEpoch == row.LeaseEpoch, ct) is { } attempt)
             {
                 (attempt.State, attempt.ExitCode, attempt.Failure, attempt.Hint, attempt.EndedAt, attempt.PeakRssBytes) =
@@ -340,10 +347,15 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         }, ct);
     }
 
-    /// <summary>In the transaction that takes over: a lease that was renewed a moment ago is not taken.</summary>
-    private async Task<bool> IsOverAsync(PipelineDbContext db, StageRunRow row, CancellationToken ct) =>
-        row.LeaseOwner == owner.Name || owner.IsGone(row.LeaseOwner)
-            || await db.StageRuns.AnyAsync(s => s.Id == row.Id && (s.LeaseExpiresAt == null || s.LeaseExpiresAt < PipelineDbContext.DatabaseNow()), ct);
+    /// <summary>In the transaction that takes over, one statement: a lease that is renewed in the same moment is not taken.</summary>
+    private async Task<bool> TakeLeaseAsync(PipelineDbContext db, StageRunRow row, CancellationToken ct)
+    {
+        var isGone = row.LeaseOwner == owner.Name || owner.IsGone(row.LeaseOwner);
+        return await db.StageRuns
+            .Where(s => s.Id == row.Id && s.LeaseEpoch == row.LeaseEpoch && s.State == row.State)
+            .Where(s => isGone || s.LeaseExpiresAt == null || s.LeaseExpiresAt < PipelineDbContext.DatabaseNow())
+            .ExecuteUpdateAsync(u => u.SetProperty(s => s.LeaseEpoch, s => s.LeaseEpoch + 1), ct) == 1;
+    }
 
     private static void DeleteQuietly(string folder)
     {

@@ -135,7 +135,7 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
     private async Task<List<(string File, string Digest)>> OfFilesAsync(string[] files, CancellationToken ct)
     {
         await using var db = store.Open();
-        var known = await db.PathDigests.AsNoTracking().Where(r => files.Contains(r.Path)).ToDictionaryAsync(r => r.Path, ct);
+        var known = await db.PathDigests.AsNoTracking().Where(r => r.Machine == Environment.MachineName && files.Contains(r.Path)).ToDictionaryAsync(r => r.Path, ct);
         var digests = new List<(string, string)>();
         var fresh = new List<PathDigestRow>();
         foreach (var file in files)
@@ -154,18 +154,21 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
             digests.Add((file, digest));
             if (TimeProvider.System.GetUtcNow() - info.LastWriteTimeUtc > Settled)
             {
-                fresh.Add(new PathDigestRow { Path = file, SizeBytes = info.Length, ModifiedTicks = info.LastWriteTimeUtc.Ticks, Digest = digest });
+                fresh.Add(new PathDigestRow { Machine = Environment.MachineName, Path = file, SizeBytes = info.Length, ModifiedTicks = info.LastWriteTimeUtc.Ticks, Digest = digest });
             }
         }
 
         if (fresh.Count > 0)
         {
-            await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
             var paths = fresh.Select(r => r.Path).ToList();
-            await db.PathDigests.Where(r => paths.Contains(r.Path)).ExecuteDeleteAsync(ct);
-            db.PathDigests.AddRange(fresh);
-            await db.SaveChangesAsync(ct);
-            await transaction.CommitAsync(ct);
+            await store.Database.TransactAsync(
+                async change =>
+                {
+                    await change.PathDigests.Where(r => r.Machine == Environment.MachineName && paths.Contains(r.Path)).ExecuteDeleteAsync(ct);
+                    change.PathDigests.AddRange(fresh);
+                    return true;
+                },
+                ct);
         }
 
         return digests;

@@ -1,4 +1,3 @@
-using System.Data;
 using System.Diagnostics;
 using System.Text.Json;
 using FastDraft.Core.Runs;
@@ -62,34 +61,44 @@ internal sealed class Lease : IDisposable
     {
         var asked = options.Clock.GetTimestamp();
         var duration = (long)options.Lease.Duration.TotalMilliseconds;
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
-        var won = await db.StageRuns
-            .Where(s => s.Id == stageRunId && s.State == StageRunState.Queued)
-            .Where(s => !db.StageRuns.Any(o => o.KeyDigest == s.KeyDigest && (o.State == StageRunState.Running || o.State == StageRunState.Cancelling)))
-            .ExecuteUpdateAsync(
-                u => u.SetProperty(s => s.State, StageRunState.Running).SetProperty(s => s.LeaseEpoch, s => s.LeaseEpoch + 1).SetProperty(s => s.LeaseOwner, owner.Name)
-                    .SetProperty(s => s.LeaseExpiresAt, s => PipelineDbContext.DatabaseNow() + duration)
-                    .SetProperty(s => s.StartedAt, s => s.StartedAt ?? PipelineDbContext.DatabaseNow()),
-                ct);
-        if (won != 1)
-        {
-            return null;
-        }
+        StageRunRow? row = null;
+        AttemptRow? attempt = null;
+        var won = await store.Database.TransactAsync(
+            async db =>
+            {
+                if (await db.StageRuns
+                    .Where(s => s.Id == stageRunId && s.State == StageRunState.Queued)
+                    .Where(s => !db.StageRuns.Any(o => o.KeyDigest == s.KeyDigest && (o.State == StageRunState.Running || o.State == StageRunState.Cancelling)))
+                    .ExecuteUpdateAsync(
+                        u => u.SetProperty(s => s.State, StageRunState.Running).SetProperty(s => s.LeaseEpoch, s => s.LeaseEpoch + 1).SetProperty(s => s.LeaseOwner, owner.Name)
+                            .SetProperty(s => s.EnqueuedAt, (long?)null).SetProperty(s => s.JobId, (string?)null)
+                            .SetProperty(s => s.LeaseExpiresAt, s => PipelineDbContext.DatabaseNow() + duration)
+                            .SetProperty(s => s.StartedAt, s => s.StartedAt ?? PipelineDbContext.DatabaseNow()),
+                        ct) != 1)
+                {
+                    return false;
+                }
 
-        var row = await db.StageRuns.AsNoTracking().SingleAsync(s => s.Id == stageRunId, ct);
-        var attempt = new AttemptRow
-        {
-            Id = Guid.CreateVersion7(), StageRunId = stageRunId, Number = await db.Attempts.CountAsync(a => a.StageRunId == stageRunId, ct) + 1,
-            LeaseEpoch = row.LeaseEpoch, State = StageRunState.Running, StartedAt = options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
-            EnvironmentJson = options.Environment.Count == 0 ? null : JsonSerializer.Serialize(options.Environment),
-        };
-        attempt.LogFile = Path.GetFileName(store.LogPath(attempt.Id));
-        db.Attempts.Add(attempt);
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
-        return new Lease(store, options, row, attempt, asked);
+                row = await db.StageRuns.AsNoTracking().SingleAsync(s => s.Id == stageRunId, ct);
+                attempt = new AttemptRow
+                {
+                    Id = Guid.CreateVersion7(), StageRunId = stageRunId, Number = await db.Attempts.CountAsync(a => a.StageRunId == stageRunId, ct) + 1,
+                    LeaseEpoch = row.LeaseEpoch, State = StageRunState.Running, StartedAt = options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
+                    EnvironmentJson = options.Environment.Count == 0 ? null : JsonSerializer.Serialize(options.Environment),
+                };
+                db.Attempts.Add(attempt);
+                return true;
+            },
+            ct);
+
+        return won ? new Lease(store, options, row!, attempt!, asked) : null;
     }
+
+    /// <summary>
+    /// Inside a transaction: true while this attempt may write. Nobody takes the lease before that transaction ends, so what it writes
+    /// it wrote as the owner.
+    /// </summary>
+    public async Task<bool> HoldAsync(PipelineDbContext db) => await Mine(db).ExecuteUpdateAsync(u => u.SetProperty(s => s.LeaseEpoch, s => s.LeaseEpoch)) == 1;
 
     /// <summary>Ends renewal; what the tables say stays.</summary>
     public async Task StopRenewingAsync()
@@ -103,6 +112,9 @@ internal sealed class Lease : IDisposable
         ended.Dispose();
         lost.Dispose();
     }
+
+    private IQueryable<StageRunRow> Mine(PipelineDbContext db) =>
+        db.StageRuns.Where(s => s.Id == StageRun.Id && s.LeaseEpoch == Epoch && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling));
 
     private long FenceAt(long askedAt) => askedAt + (long)(timing.FenceAfter.TotalSeconds * clock.TimestampFrequency);
 
@@ -119,8 +131,7 @@ internal sealed class Lease : IDisposable
                 {
                     await using var db = store.Open();
                     var duration = (long)timing.Duration.TotalMilliseconds;
-                    if (await db.StageRuns.Where(s => s.Id == StageRun.Id && s.LeaseEpoch == Epoch && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling)).ExecuteUpdateAsync(
-                        u => u.SetProperty(s => s.LeaseExpiresAt, s => PipelineDbContext.DatabaseNow() + duration), ended.Token) == 0)
+                    if (await Mine(db).ExecuteUpdateAsync(u => u.SetProperty(s => s.LeaseExpiresAt, s => PipelineDbContext.DatabaseNow() + duration), ended.Token) == 0)
                     {
                         await lost.CancelAsync();
                         return;

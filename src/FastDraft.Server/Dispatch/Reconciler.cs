@@ -18,10 +18,9 @@ namespace FastDraft.Server.Dispatch;
 /// queued ones. It keeps nothing that matters in memory, so a host that dies loses nothing.
 /// </summary>
 internal sealed class Reconciler(
-    PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, WaitRunner waits, KeyBuilder keys, LeaseOwner owner, Action<Guid> enqueue) : IDisposable
+    PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, WaitRunner waits, KeyBuilder keys, LeaseOwner owner, JobQueue jobs) : IDisposable
 {
     private readonly SemaphoreSlim signal = new(0);
-    private readonly ConcurrentDictionary<Guid, byte> enqueued = new();
     private readonly ConcurrentDictionary<Guid, byte> takenUp = new();
     private readonly ConcurrentDictionary<Guid, Task> preparing = new();
 
@@ -42,13 +41,6 @@ internal sealed class Reconciler(
     public void TakeUp(Guid runId)
     {
         takenUp[runId] = 0;
-        Wake();
-    }
-
-    /// <summary>The stage run's job has ended; if the tables say so it may be enqueued again.</summary>
-    public void Release(Guid stageRunId)
-    {
-        enqueued.TryRemove(stageRunId, out _);
         Wake();
     }
 
@@ -107,10 +99,10 @@ internal sealed class Reconciler(
             switch (row.State)
             {
                 // Ours, even in the moment between winning the lease and entering the active ones.
-                case StageRunState.Cancelling when enqueued.ContainsKey(row.Id):
+                case StageRunState.Cancelling when jobs.Has(row.Id):
                     await attempts.StopAsync(row.Id);
                     break;
-                case StageRunState.Running when enqueued.ContainsKey(row.Id):
+                case StageRunState.Running when jobs.Has(row.Id):
                     break;
 
                 // A cancelled run ends in any host: its own may never come back.
@@ -125,7 +117,7 @@ internal sealed class Reconciler(
                 case StageRunState.Pending when IsMine(row):
                     Prepare(row, ct);
                     break;
-                case StageRunState.Queued when IsMine(row) && !enqueued.ContainsKey(row.Id) && busy.Add(row.KeyDigest):
+                case StageRunState.Queued when IsMine(row) && !jobs.Has(row.Id) && busy.Add(row.KeyDigest):
                     await EachAsync(() => DispatchAsync(db, row, ct));
                     break;
             }
@@ -171,15 +163,20 @@ internal sealed class Reconciler(
 
     private async Task DispatchAsync(PipelineDbContext db, StageRunRow row, CancellationToken ct)
     {
+        if (!await jobs.TryClaimAsync(row, ct))
+        {
+            return;
+        }
+
         var bypass = await db.Runs.Where(r => r.Id == row.RunId).Select(r => r.BypassCache).SingleAsync(ct);
         if (!bypass && await keys.FindAsync(db, Digest.Parse(row.KeyDigest!), [], ct) is { } hit)
         {
             // While it waited another run made its outputs.
             await KeyAsync(row, StageKey.FromJson(row.KeyJson!), LookupResult.Of(hit.Row, hit.Outputs), [], [], ct);
         }
-        else if (enqueued.TryAdd(row.Id, 0))
+        else
         {
-            enqueue(row.Id);
+            await jobs.EnqueueAsync(row, ct);
         }
     }
 
@@ -240,7 +237,7 @@ internal sealed class Reconciler(
             await KeyAsync(row, key, known, reasons, ports, ct);
             Failpoint.Reach(Failpoint.Keyed);
         }
-        catch (Exception e) when (e is not OperationCanceledException && !Database.IsTrouble(e))
+        catch (Exception e) when (e is not OperationCanceledException && !PipelineDatabase.IsTrouble(e))
         {
             // A row that cannot be prepared today cannot tomorrow: it says so instead of coming back for ever.
             await engine.CommitAsync(row.RunId, new StageFailed(row.ActivityInstanceId, e.Message), async (d, _) =>

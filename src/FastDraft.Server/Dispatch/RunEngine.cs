@@ -14,16 +14,12 @@ namespace FastDraft.Server.Dispatch;
 /// The only writer of runs: a change of the tables, the interpreter's answer to it and the effects of that answer are one
 /// transaction, so a kill leaves either none of them or all.
 /// </summary>
-internal sealed class RunEngine(PipelineOptions options, PipelineStore store, DefinitionStore definitions) : IDisposable
+internal sealed class RunEngine(PipelineOptions options, PipelineStore store, DefinitionStore definitions)
 {
     /// <summary>Runs that start one another, the first included: a workflow that starts itself ends there.</summary>
     private const int MaxDepth = 16;
 
-    private readonly SemaphoreSlim engine = new(1);
-
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
-
-    public void Dispose() => engine.Dispose();
 
     public async Task SubmitAsync(RunRow run, CancellationToken ct)
     {
@@ -109,30 +105,12 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
         return true;
     }, ct);
 
-    private async Task<bool> TransactAsync(Guid runId, Func<PipelineDbContext, RunRow, Task<bool>> act, CancellationToken ct)
-    {
-        await engine.WaitAsync(ct);
-        try
-        {
-            await using var db = store.Open();
-            // Opened as a writer at once: a reader that upgrades could meet a busy database.
-            await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
-            var run = await db.Runs.SingleAsync(r => r.Id == runId, ct);
-            if (!await act(db, run))
-            {
-                return false;
-            }
-
-            run.Version++;
-            await db.SaveChangesAsync(ct);
-            await transaction.CommitAsync(ct);
-            return true;
-        }
-        finally
-        {
-            engine.Release();
-        }
-    }
+    /// <summary>Whoever changes a run writes its row first: until he commits, nobody else changes that run, its stage runs or its waits.</summary>
+    private Task<bool> TransactAsync(Guid runId, Func<PipelineDbContext, RunRow, Task<bool>> act, CancellationToken ct) => store.Database.TransactAsync(
+        async db => await db.Runs.Where(r => r.Id == runId).ExecuteUpdateAsync(u => u.SetProperty(r => r.Version, r => r.Version + 1), ct) == 1
+            ? await act(db, await db.Runs.SingleAsync(r => r.Id == runId, ct))
+            : throw new InvalidOperationException($"There is no run {runId}."),
+        ct);
 
     private Transition Answer(RunRow run, Func<WorkflowEvent> happened) => Guarded(() => Interpreter.Apply(
         WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), happened()));
@@ -313,11 +291,14 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
     /// <summary>Publishes an event from outside of runs.</summary>
     public async Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct)
     {
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
-        var reached = await PublishAsync(db, new PublishEvent(eventName, payload, correlationId, IsLocal: false), null, ct);
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
+        var reached = new EventReach(0, 0);
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                reached = await PublishAsync(db, new PublishEvent(eventName, payload, correlationId, IsLocal: false), null, ct);
+                return true;
+            },
+            ct);
         return reached;
     }
 
@@ -380,9 +361,11 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
         {
             db.Waits.Remove(wait);
             // One that is not waited for goes its own way.
-            if (wait is { DueAt: null, ChildRunId: { } child } && await db.Runs.FindAsync([child], ct) is { } row && !RunStateMachine.IsTerminal(row.State))
+            if (wait is { DueAt: null, ChildRunId: { } child })
             {
-                row.CancelRequested = true;
+                // At once, before this transaction writes the wait: the child's own end writes its run first and the wait after that.
+                await db.Runs.Where(r => r.Id == child && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling))
+                    .ExecuteUpdateAsync(u => u.SetProperty(r => r.CancelRequested, true), ct);
             }
         }
     }

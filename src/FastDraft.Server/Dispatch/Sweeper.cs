@@ -1,20 +1,23 @@
-using System.Data;
 using System.Diagnostics;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
+using FastDraft.Server.Worker;
+using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
 
 /// <summary>
-/// Removes what nobody can need any more. Folders are judged and moved aside inside a write transaction: no attempt of any host
-/// can start, and none can find a folder that was judged dead, before the move is done.
+/// Removes what nobody can need any more from the data folder of this host, which other hosts of the machine may share. A folder is moved
+/// aside first, so that nobody finds it half deleted.
 /// </summary>
 internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
 {
     // A stage that failed or was cancelled may be retried and then goes on from its checkpoint; not for ever.
     private static readonly TimeSpan KeepCheckpoints = TimeSpan.FromDays(30);
+
+    private static readonly TimeSpan KeepLogs = TimeSpan.FromDays(90);
 
     private string Trash => Path.Combine(store.DataFolder, "trash");
 
@@ -28,42 +31,65 @@ internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
                 Directory.Delete(folder, recursive: true);
             }
 
+            await DeleteOldLogsAsync(ct);
             await store.Artifacts.CollectAsync(ReferencedAsync, ct);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or OperationCanceledException || Database.IsTrouble(e))
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or OperationCanceledException || PipelineDatabase.IsTrouble(e))
         {
             // Another host may be deleting the same; what is left is found by the next.
             Trace.TraceInformation(e.Message);
         }
     }
 
-    private async Task MoveDeadFoldersAsync(CancellationToken ct)
+    /// <summary>Lines that are old, and those of runs that were deleted from the lists.</summary>
+    private async Task DeleteOldLogsAsync(CancellationToken ct)
     {
         await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
-        var attempts = (await db.Attempts.Where(a => a.State == StageRunState.Running).Select(a => a.Id).ToListAsync(ct)).ToHashSet();
-        var keys = (await db.StageRuns.Where(s => s.KeyDigest != null).Select(s => new { s.KeyDigest, s.State }).Distinct().ToListAsync(ct)).ToLookup(s => s.KeyDigest!, s => s.State);
-        var artifacts = (await db.Artifacts.Select(a => a.Digest).ToListAsync(ct)).ToHashSet();
-        var owners = (await db.StageRuns.Where(s => s.LeaseOwner != null).Select(s => s.LeaseOwner!).Distinct().ToListAsync(ct)).ToHashSet();
-
-        MoveWhere("scratch", (name, _) => Guid.TryParseExact(name, "N", out var attempt) && !attempts.Contains(attempt));
-        MoveWhere("resume", (name, folder) => Digest.TryParse("sha256:" + name, out var key) && IsDead(keys[key.ToString()], folder));
-        MoveWhere("reports", (name, _) => Digest.TryParse("sha256:" + name, out var report) && !artifacts.Contains(report.ToString()));
-        owner.Sweep(owners);
+        var before = (TimeProvider.System.GetUtcNow() - KeepLogs).ToUnixTimeMilliseconds();
+        var unlisted = from a in db.Attempts join s in db.StageRuns on a.StageRunId equals s.Id join r in db.Runs on s.RunId equals r.Id where r.DeletedAt != null select a.Id;
+        await db.AttemptLog.Where(l => l.At < before || unlisted.Contains(l.AttemptId)).ExecuteDeleteAsync(ct);
     }
 
-    private static bool IsDead(IEnumerable<StageRunState> states, string folder) =>
-        states.All(RunStateMachine.IsTerminal)
-        && (states.Contains(StageRunState.Succeeded) || TimeProvider.System.GetUtcNow() - Directory.GetLastWriteTimeUtc(folder) > KeepCheckpoints);
-
-    private void MoveWhere(string parent, Func<string, string, bool> isDead)
+    private async Task MoveDeadFoldersAsync(CancellationToken ct)
     {
-        foreach (var folder in Folders(Path.Combine(store.DataFolder, parent)).Where(f => isDead(Path.GetFileName(f), f)))
+        // First what is there and then what the tables say of it: a folder appears after its row.
+        var (scratch, resume, reports) = (FoldersOf("scratch"), FoldersOf("resume"), FoldersOf("reports"));
+        await using var db = store.Open();
+        var attempts = (await db.Attempts.Where(a => a.State == StageRunState.Running).Select(a => a.Id).ToListAsync(ct)).ToHashSet();
+        var artifacts = (await db.Artifacts.Select(a => a.Digest).ToListAsync(ct)).ToHashSet();
+        scratch.Where(f => Guid.TryParseExact(Path.GetFileName(f), "N", out var attempt) && !attempts.Contains(attempt)).ToList().ForEach(MoveAside);
+        reports.Where(f => Digest.TryParse("sha256:" + Path.GetFileName(f), out var report) && !artifacts.Contains(report.ToString())).ToList().ForEach(MoveAside);
+        foreach (var folder in resume)
         {
-            Directory.CreateDirectory(Trash);
-            Directory.Move(folder, Path.Combine(Trash, Guid.CreateVersion7().ToString("N")));
+            if (Digest.TryParse("sha256:" + Path.GetFileName(folder), out var key) && await IsDeadAsync(db, key, folder, ct))
+            {
+                // Its writer holds this lock. Once it is ours, nobody has gone on there since the tables were asked, or they say so now.
+                using var alone = FileLock.TryTake(Path.Combine(folder, WorkerProgram.ResumeLock));
+                if (alone is not null && await IsDeadAsync(db, key, folder, ct))
+                {
+                    MoveAside(folder);
+                }
+            }
         }
+
+        owner.Sweep((await db.StageRuns.Where(s => s.LeaseOwner != null).Select(s => s.LeaseOwner!).Distinct().ToListAsync(ct)).ToHashSet());
     }
+
+    private static async Task<bool> IsDeadAsync(PipelineDbContext db, Digest key, string folder, CancellationToken ct)
+    {
+        var text = key.ToString();
+        var states = await db.StageRuns.Where(s => s.KeyDigest == text).Select(s => s.State).Distinct().ToListAsync(ct);
+        return states.All(RunStateMachine.IsTerminal)
+            && (states.Contains(StageRunState.Succeeded) || TimeProvider.System.GetUtcNow() - Directory.GetLastWriteTimeUtc(folder) > KeepCheckpoints);
+    }
+
+    private void MoveAside(string folder)
+    {
+        Directory.CreateDirectory(Trash);
+        Directory.Move(folder, Path.Combine(Trash, Guid.CreateVersion7().ToString("N")));
+    }
+
+    private List<string> FoldersOf(string parent) => Folders(Path.Combine(store.DataFolder, parent));
 
     private async Task<IReadOnlyList<Digest>> ReferencedAsync()
     {

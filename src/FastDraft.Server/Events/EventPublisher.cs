@@ -11,9 +11,6 @@ public sealed record EventReach(int Waits, int Runs);
 public sealed class EventPublisher(PipelineOptions options, PipelineStore store, DefinitionStore definitions)
 {
     /// <param name="correlationId">Only runs that have this correlation id are meant; null means any run.</param>
-    public async Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct)
-    {
-        using var engine = new RunEngine(options, store, definitions);
-        return await engine.PublishAsync(eventName, payload, correlationId, ct);
-    }
+    public Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct) =>
+        new RunEngine(options, store, definitions).PublishAsync(eventName, payload, correlationId, ct);
 }

@@ -1,4 +1,3 @@
-using System.Data;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
@@ -68,10 +67,21 @@ public sealed class GateStore(PipelineStore store, TimeProvider clock)
     /// <exception cref="StageFailureException">The gate was answered otherwise before, or its run no longer waits.</exception>
     public async Task<(GateView Gate, bool IsNew)> DecideAsync(Guid runId, string activityInstanceId, bool approved, string by, string? reason, CancellationToken ct)
     {
+        (GateView Gate, bool IsNew)? answer = null;
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                answer = await DecideAsync(db, runId, activityInstanceId, approved, by, reason, ct);
+                return answer.Value.IsNew;
+            },
+            ct);
+        return answer!.Value;
+    }
+
+    private async Task<(GateView Gate, bool IsNew)> DecideAsync(
+        PipelineDbContext db, Guid runId, string activityInstanceId, bool approved, string by, string? reason, CancellationToken ct)
+    {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        await using var db = store.Open();
-        // Held as the writer from the first read, so that of two answers at once the second sees the first.
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
         var run = await db.Runs.AsNoTracking().SingleOrDefaultAsync(r => r.Id == runId, ct)
             ?? throw new StageFailureException(FailureKind.Config, $"There is no run {runId}.", "fastdraft gates list");
         if (await db.GateDecisions.AsNoTracking().SingleOrDefaultAsync(g => g.RunId == runId && g.ActivityInstanceId == activityInstanceId, ct) is { } earlier)
@@ -97,8 +107,6 @@ public sealed class GateStore(PipelineStore store, TimeProvider clock)
             OpenedAt = wait.CreatedAt, Approved = approved, DecidedAt = now, DecidedBy = by, Reason = reason,
         };
         db.GateDecisions.Add(decision);
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
         return (View(decision, run.WorkflowName), true);
     }
 

@@ -90,19 +90,22 @@ public static class DraftRegistry
     /// <exception cref="StageFailureException">There is no such draft, or it is the champion already.</exception>
     public static async Task<DraftView> PromoteAsync(PipelineStore store, string name, int version, string who, string why, DateTimeOffset now, CancellationToken ct)
     {
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(System.Data.IsolationLevel.Serializable, ct);
-        var draft = await db.Drafts.SingleOrDefaultAsync(d => d.Name == name && d.Version == version, ct)
-            ?? throw NoDraft($"There is no draft '{name}' version {version}.");
-        if (await FindAsync(db, name, draft.TargetDigest, Champion, ct) is { } current && current.Version == version)
-        {
-            throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the champion already.", $"fastdraft models show {name}");
-        }
+        DraftRow? draft = null;
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                draft = await db.Drafts.SingleOrDefaultAsync(d => d.Name == name && d.Version == version, ct)
+                    ?? throw NoDraft($"There is no draft '{name}' version {version}.");
+                if (await FindAsync(db, name, draft.TargetDigest, Champion, ct) is { } current && current.Version == version)
+                {
+                    throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the champion already.", $"fastdraft models show {name}");
+                }
 
-        await MoveAsync(db, draft, Champion, who, why, null, null, now.ToUnixTimeMilliseconds(), ct);
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
-        return View(draft, [Champion], why);
+                await MoveAsync(db, draft, Champion, who, why, null, null, now.ToUnixTimeMilliseconds(), ct);
+                return true;
+            },
+            ct);
+        return View(draft!, [Champion], why);
     }
 
     /// <summary>Makes the champion before the present one champion again.</summary>

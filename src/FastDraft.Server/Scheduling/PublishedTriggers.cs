@@ -1,4 +1,3 @@
-using System.Data;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
@@ -24,7 +23,7 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
             && present.All(p => p.Problem == NotPublished || wanted.Any(w => Fits(p, w)));
         if (!isCurrent)
         {
-            await WriteAsync(wanted, ct);
+            await store.Database.TransactAsync(db => WriteAsync(db, wanted, ct), ct);
         }
     }
 
@@ -33,11 +32,9 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
     private static bool IsSame(ScheduleRow row, Trigger trigger) =>
         (row.Kind, row.Expression, row.TimeZone, row.Misfire) == (trigger.Kind.ToString(), trigger.Expression, trigger.TimeZone, trigger.Misfire) && row.Problem != NotPublished;
 
-    private async Task WriteAsync(List<Trigger> wanted, CancellationToken ct)
+    private async Task<bool> WriteAsync(PipelineDbContext db, List<Trigger> wanted, CancellationToken ct)
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
         var all = await db.Schedules.ToListAsync(ct);
         foreach (var trigger in wanted)
         {
@@ -62,8 +59,7 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
             gone.Problem = NotPublished;
         }
 
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
+        return true;
     }
 
     private static string FreeName(Trigger trigger, List<ScheduleRow> all) => all.Exists(s => s.Name == trigger.DefinitionId)

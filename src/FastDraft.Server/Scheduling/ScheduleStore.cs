@@ -1,4 +1,3 @@
-using System.Data;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Runs;
@@ -34,21 +33,23 @@ public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
             throw new StageFailureException(FailureKind.Config, $"'{given.Expression}' never comes.", "a time of the future, or a date that exists");
         }
 
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
-        if (await db.Schedules.AnyAsync(s => s.Name == given.Name, ct))
-        {
-            throw new StageFailureException(FailureKind.Config, $"There is a schedule '{given.Name}' already.", "another --name, or fastdraft schedule delete " + given.Name);
-        }
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                if (await db.Schedules.AnyAsync(s => s.Name == given.Name, ct))
+                {
+                    throw new StageFailureException(FailureKind.Config, $"There is a schedule '{given.Name}' already.", "another --name, or fastdraft schedule delete " + given.Name);
+                }
 
-        db.Schedules.Add(new ScheduleRow
-        {
-            Id = Guid.CreateVersion7(), Name = given.Name, DefinitionId = given.DefinitionId, DefinitionJson = given.Definition?.ToJson(), Kind = given.Kind.ToString(),
-            Expression = given.Expression, TimeZone = given.TimeZone, Misfire = given.Misfire.Name(), InputsJson = JsonSerializer.Serialize(given.Inputs),
-            CreatedAt = now.ToUnixTimeMilliseconds(), Cursor = now.ToUnixTimeMilliseconds(),
-        });
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
+                db.Schedules.Add(new ScheduleRow
+                {
+                    Id = Guid.CreateVersion7(), Name = given.Name, DefinitionId = given.DefinitionId, DefinitionJson = given.Definition?.ToJson(), Kind = given.Kind.ToString(),
+                    Expression = given.Expression, TimeZone = given.TimeZone, Misfire = given.Misfire.Name(), InputsJson = JsonSerializer.Serialize(given.Inputs),
+                    CreatedAt = now.ToUnixTimeMilliseconds(), Cursor = now.ToUnixTimeMilliseconds(),
+                });
+                return true;
+            },
+            ct);
         return await GetAsync(given.Name, ct);
     }
 
@@ -112,14 +113,13 @@ public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
     private static async Task<ScheduleRow> RowAsync(PipelineDbContext db, string name, CancellationToken ct) =>
         await db.Schedules.AsNoTracking().SingleOrDefaultAsync(s => s.Name == name, ct) ?? throw NotFound(name);
 
-    private async Task ChangeAsync(string name, Action<ScheduleRow> change, CancellationToken ct)
-    {
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
-        change(await db.Schedules.SingleOrDefaultAsync(s => s.Name == name, ct) ?? throw NotFound(name));
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
-    }
+    private Task ChangeAsync(string name, Action<ScheduleRow> change, CancellationToken ct) => store.Database.TransactAsync(
+        async db =>
+        {
+            change(await db.Schedules.SingleOrDefaultAsync(s => s.Name == name, ct) ?? throw NotFound(name));
+            return true;
+        },
+        ct);
 
     // A clock set back must not announce what has been decided.
     private DateTimeOffset From(ScheduleRow row) => DateTimeOffset.FromUnixTimeMilliseconds(Math.Max(row.Cursor, clock.GetUtcNow().ToUnixTimeMilliseconds()));

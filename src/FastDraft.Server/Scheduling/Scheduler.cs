@@ -1,4 +1,3 @@
-using System.Data;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -12,8 +11,8 @@ using Microsoft.EntityFrameworkCore;
 namespace FastDraft.Server.Scheduling;
 
 /// <summary>
-/// Starts the runs of schedules. A nominal time, its run and the schedule's cursor are one transaction that holds the write lock from its
-/// first read: any number of hosts may look at once, and a kill anywhere leaves a nominal time decided or not, never half.
+/// Starts the runs of schedules. A nominal time, its run and the schedule's cursor are one transaction, and the nominal time is a key: any
+/// number of hosts may look at once, and a kill anywhere leaves a nominal time decided or not, never half.
 /// </summary>
 public sealed class Scheduler(PipelineStore store, PipelineOptions options, DefinitionStore definitions)
 {
@@ -49,11 +48,21 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
         }
 
         var started = new List<Guid>();
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                started.Clear();
+                return await DecideAsync(db, scheduleId, started, ct);
+            },
+            ct);
+        return started;
+    }
+
+    private async Task<bool> DecideAsync(PipelineDbContext db, Guid scheduleId, List<Guid> started, CancellationToken ct)
+    {
         if (await db.Schedules.SingleOrDefaultAsync(s => s.Id == scheduleId && !s.Paused, ct) is not { } row)
         {
-            return [];
+            return false;
         }
 
         try
@@ -61,7 +70,7 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             var (due, newest) = Due(row);
             if (newest is null)
             {
-                return [];
+                return false;
             }
 
             var definition = await DefinitionAsync(row, ct);
@@ -83,9 +92,7 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             started.Clear();
         }
 
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
-        return started;
+        return true;
     }
 
     /// <summary>
@@ -99,8 +106,20 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             throw new StageFailureException(FailureKind.Config, to < from ? "The end of the range lies before its beginning." : "The end of the range lies in the future: its runs will start by themselves.", "two times of the past, the earlier one first");
         }
 
-        await using var db = store.Open();
-        await using var transaction = await db.Database.BeginTransactionAsync(IsolationLevel.Serializable, ct);
+        var started = new List<(DateTimeOffset, Guid)>();
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                started.Clear();
+                await BackfillAsync(db, name, from, to, started, ct);
+                return true;
+            },
+            ct);
+        return started;
+    }
+
+    private async Task BackfillAsync(PipelineDbContext db, string name, DateTimeOffset from, DateTimeOffset to, List<(DateTimeOffset, Guid)> started, CancellationToken ct)
+    {
         var row = await db.Schedules.SingleOrDefaultAsync(s => s.Name == name, ct) ?? throw ScheduleStore.NotFound(name);
         var definition = await DefinitionAsync(row, ct);
         var nominals = Times(row).Between(from.AddMilliseconds(-1), to).Take(MaxDecisions + 1).ToList();
@@ -109,7 +128,6 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             throw new StageFailureException(FailureKind.Config, $"The range has more than {MaxDecisions} nominal times.", "a shorter range, several times");
         }
 
-        var started = new List<(DateTimeOffset, Guid)>();
         foreach (var nominal in nominals)
         {
             var at = nominal.ToUnixTimeMilliseconds();
@@ -124,10 +142,6 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             (tick.RunId, tick.IsBackfill, tick.DecidedAt) = (run, true, Now.ToUnixTimeMilliseconds());
             started.Add((nominal, run));
         }
-
-        await db.SaveChangesAsync(ct);
-        await transaction.CommitAsync(ct);
-        return started;
     }
 
     internal static ScheduleTimes Times(ScheduleRow row) => ScheduleTimes.Of(

@@ -19,6 +19,9 @@ public sealed record WorkerJob(
 /// </summary>
 public static class WorkerProgram
 {
+    /// <summary>The file in a resume folder that its one writer has locked.</summary>
+    internal const string ResumeLock = ".lock";
+
     private static readonly TimeSpan ResumeFolderWait = TimeSpan.FromSeconds(30);
 
     public static async Task<int> RunAsync(string[] args, IReadOnlyList<IStage> stages)
@@ -111,7 +114,7 @@ public static class WorkerProgram
         limit.CancelAfter(ResumeFolderWait);
         try
         {
-            return await FileLock.TakeAsync(Path.Combine(folder, ".lock"), shared: false, limit.Token);
+            return await FileLock.TakeAsync(Path.Combine(folder, ResumeLock), shared: false, limit.Token);
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {

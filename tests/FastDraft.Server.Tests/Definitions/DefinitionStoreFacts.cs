@@ -14,7 +14,6 @@ public sealed class DefinitionStoreFacts : IAsyncLifetime
 
     public ValueTask DisposeAsync()
     {
-        definitions.Dispose();
         folder.Dispose();
         return ValueTask.CompletedTask;
     }

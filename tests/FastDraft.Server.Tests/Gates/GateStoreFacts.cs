@@ -88,7 +88,7 @@ public sealed class GateStoreFacts : IAsyncDisposable
 
     private async Task<(GateStore Gates, Guid Run)> OpenAsync(string instance, RunState state = RunState.Running)
     {
-        store = await PipelineStore.OpenAsync(folder, Ct);
+        store = await PipelineStore.OpenAsync(folder, ct: Ct);
         var run = Guid.CreateVersion7();
         await using (var db = Db())
         {
@@ -107,5 +107,5 @@ public sealed class GateStoreFacts : IAsyncDisposable
         await db.SaveChangesAsync(Ct);
     }
 
-    private PipelineDbContext Db() => new(PipelineDbContext.OptionsFor(Path.Combine(folder, "pipeline.db")));
+    private PipelineDbContext Db() => store!.Open();
 }

@@ -19,7 +19,6 @@ internal sealed class StoodClock(DateTimeOffset now) : TimeProvider
 internal sealed class ScheduleFolder : IAsyncDisposable
 {
     private readonly string folder = Directory.CreateTempSubdirectory("fastdraft-schedules-").FullName;
-    private readonly List<IDisposable> owned = [];
 
     private ScheduleFolder(StoodClock clock) => Clock = clock;
 
@@ -34,9 +33,8 @@ internal sealed class ScheduleFolder : IAsyncDisposable
     public static async Task<ScheduleFolder> CreateAsync(string now)
     {
         var made = new ScheduleFolder(new StoodClock(Time(now)));
-        made.Store = await PipelineStore.OpenAsync(made.folder, TestContext.Current.CancellationToken);
+        made.Store = await PipelineStore.OpenAsync(made.folder, ct: TestContext.Current.CancellationToken);
         made.Definitions = new DefinitionStore(made.Store, made.Options());
-        made.owned.Add(made.Definitions);
         return made;
     }
 
@@ -84,7 +82,7 @@ internal sealed class ScheduleFolder : IAsyncDisposable
     /// <summary>The nominal times of a schedule that have a run, in order; each run is checked to be there once.</summary>
     public async Task<List<DateTimeOffset>> RunsAsync(string name)
     {
-        await using var db = new PipelineDbContext(PipelineDbContext.OptionsFor(Path.Combine(folder, "pipeline.db")));
+        await using var db = Store.Open();
         var ticks = await (from t in db.ScheduleTicks join s in db.Schedules on t.ScheduleId equals s.Id where s.Name == name orderby t.NominalAt select t).ToListAsync();
         var runs = await db.Runs.Select(r => r.Id).ToListAsync();
         Assert.Equal(runs.Count, await db.ScheduleTicks.Where(t => t.RunId != null).Select(t => t.RunId).Distinct().CountAsync());
@@ -100,7 +98,6 @@ internal sealed class ScheduleFolder : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        owned.ForEach(o => o.Dispose());
         await Store.DisposeAsync();
         Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
         Directory.Delete(folder, recursive: true);

@@ -1,29 +1,28 @@
 using System.Globalization;
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using FastDraft.Persistence;
+using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Designer.Instances;
 
 /// <summary>What an attempt said last, from the end of its log: <see cref="Text"/> such as <c>1,200 of 4,000 steps, loss 3.21</c>, and when.</summary>
 internal sealed record AttemptTail(string? Text, long WrittenAt)
 {
-    private const int Bytes = 16_384;
+    private const int Chunks = 2;
+    private const int Chars = 16_384;
 
-    public static AttemptTail Read(string logFile)
+    public static async Task<AttemptTail> ReadAsync(PipelineDbContext db, Guid attempt, CancellationToken ct)
     {
-        var file = new FileInfo(logFile);
-        if (!file.Exists)
-        {
-            return new AttemptTail(null, 0);
-        }
+        var newest = await db.AttemptLog.AsNoTracking().Where(l => l.AttemptId == attempt).OrderByDescending(l => l.Number).Take(Chunks).ToListAsync(ct);
+        var said = string.Concat(newest.AsEnumerable().Reverse().Select(l => l.Lines));
+        return new AttemptTail(TextOf(said.AsSpan(Math.Max(0, said.Length - Chars)).ToString()), newest.Count == 0 ? 0 : newest[0].At);
+    }
 
-        using var stream = new FileStream(logFile, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-        stream.Position = Math.Max(0, stream.Length - Bytes);
-        var buffer = new byte[Bytes];
-        var read = stream.ReadAtLeast(buffer, Bytes, throwOnEndOfStream: false);
+    private static string? TextOf(string lines)
+    {
         string? progress = null, loss = null;
-        foreach (var line in Encoding.UTF8.GetString(buffer, 0, read).Split('\n').Reverse())
+        foreach (var line in lines.Split('\n').Reverse())
         {
             var said = Parse(line);
             if (progress is null && (string?)said?["type"] == "progress")
@@ -37,7 +36,7 @@ internal sealed record AttemptTail(string? Text, long WrittenAt)
         }
 
         var text = string.Join(", ", new[] { progress, loss }.OfType<string>());
-        return new AttemptTail(text.Length == 0 ? null : text, new DateTimeOffset(file.LastWriteTimeUtc).ToUnixTimeMilliseconds());
+        return text.Length == 0 ? null : text;
     }
 
     private static JsonObject? Parse(string line)

@@ -37,14 +37,21 @@ internal sealed class InstanceReader(PipelineStore store)
 
         var stages = await db.StageRuns.AsNoTracking().Where(s => s.RunId == runId).OrderBy(s => s.CreatedAt).ToListAsync(ct);
         var ids = stages.Select(s => s.Id).ToList();
+        var attempts = await db.Attempts.AsNoTracking().Where(a => ids.Contains(a.StageRunId)).OrderBy(a => a.Number).ToListAsync(ct);
+        var tails = new Dictionary<Guid, AttemptTail>();
+        foreach (var open in attempts.Where(a => a.EndedAt is null))
+        {
+            tails[open.Id] = await AttemptTail.ReadAsync(db, open.Id, ct);
+        }
+
         return new RunInstance(
             run,
             await db.Journal.AsNoTracking().Where(j => j.RunId == runId).OrderBy(j => j.Id).ToListAsync(ct),
             stages,
-            await db.Attempts.AsNoTracking().Where(a => ids.Contains(a.StageRunId)).OrderBy(a => a.Number).ToListAsync(ct),
+            attempts,
             await db.Ports.AsNoTracking().Where(p => ids.Contains(p.StageRunId)).OrderBy(p => p.Port).ToListAsync(ct),
             await db.Waits.AsNoTracking().Where(w => w.RunId == runId).OrderBy(w => w.CreatedAt).ToListAsync(ct),
-            attempt => AttemptTail.Read(store.LogPath(attempt.Id)));
+            attempt => tails[attempt.Id]);
     }
 
     public async Task<StoredDefinition?> FindDefinitionAsync(Guid runId, CancellationToken ct)

@@ -1,0 +1,96 @@
+using System.Diagnostics;
+using FastDraft.Core.Runs;
+using FastDraft.Persistence;
+using Hangfire.PostgreSql;
+using Hangfire.PostgreSql.Factories;
+using Hangfire.States;
+using Microsoft.EntityFrameworkCore;
+
+namespace FastDraft.Server.Dispatch;
+
+/// <summary>
+/// Queues in the database, one for each accelerator: any host that has it takes from its queue. A stage run stands in line once, whichever
+/// host put it there; where its job was lost (a host died with it, the queue's tables were) it is put there again.
+/// </summary>
+internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> accelerators) : JobQueue(StorageOf(store.Database.ConnectionString!))
+{
+    /// <summary>After so long it is looked whether the job of a stage run still stands in line.</summary>
+    private const long LookAgainMs = 10_000;
+
+    public override void Start(PipelineHost host, PipelineOptions options)
+    {
+        // A server takes from the first of its queues that is not empty, so each accelerator has its own.
+        foreach (var accelerator in accelerators)
+        {
+            Serve(host, accelerator, Math.Max(1, options.MaxParallelStages));
+        }
+
+        // The ticks of schedules.
+        Serve(host, EnqueuedState.DefaultQueue, 1);
+    }
+
+    public override async Task<bool> TryClaimAsync(StageRunRow row, CancellationToken ct)
+    {
+        if (Has(row.Id))
+        {
+            return false;
+        }
+
+        await using var db = store.Open();
+        return await db.StageRuns
+            .Where(s => s.Id == row.Id && s.State == StageRunState.Queued && s.JobId == row.JobId)
+            .Where(s => s.EnqueuedAt == null || s.EnqueuedAt < PipelineDbContext.DatabaseNow() - LookAgainMs)
+            .ExecuteUpdateAsync(u => u.SetProperty(s => s.EnqueuedAt, s => PipelineDbContext.DatabaseNow()), ct) == 1 && !IsInLine(row.JobId);
+    }
+
+    public override async Task EnqueueAsync(StageRunRow row, CancellationToken ct)
+    {
+        var job = Enqueue(row.Id, AcceleratorOf(row));
+        await using var db = store.Open();
+        await db.StageRuns.Where(s => s.Id == row.Id && s.State == StageRunState.Queued).ExecuteUpdateAsync(u => u.SetProperty(s => s.JobId, job), ct);
+    }
+
+    public override async Task ReleaseAsync(Guid stageRun)
+    {
+        Here.TryRemove(stageRun, out _);
+        try
+        {
+            // Its job is gone and it is queued: another with its key works, or it is tried again.
+            await using var db = store.Open();
+            await db.StageRuns.Where(s => s.Id == stageRun && s.State == StageRunState.Queued)
+                .ExecuteUpdateAsync(u => u.SetProperty(s => s.EnqueuedAt, (long?)null).SetProperty(s => s.JobId, (string?)null));
+        }
+        catch (Exception e) when (PipelineDatabase.IsTrouble(e))
+        {
+            // The next look finds that its job is not in line.
+            Trace.TraceWarning(e.Message);
+        }
+    }
+
+    private bool IsInLine(string? job)
+    {
+        if (job is null)
+        {
+            return false;
+        }
+
+        using var connection = Storage.GetConnection();
+        return connection.GetStateData(job)?.Name == EnqueuedState.StateName;
+    }
+
+    private static PostgreSqlStorage StorageOf(string connectionString)
+    {
+        var options = new PostgreSqlStorageOptions
+        {
+            SchemaName = "hangfire",
+            PrepareSchemaIfNecessary = true,
+
+            // A stage may work for days; its job stays invisible while its host renews it, and comes back when that host is gone.
+            UseSlidingInvisibilityTimeout = true,
+            InvisibilityTimeout = TimeSpan.FromMinutes(5),
+            EnableLongPolling = false,
+            QueuePollInterval = TimeSpan.FromMilliseconds(500),
+        };
+        return new PostgreSqlStorage(new NpgsqlConnectionFactory(connectionString, options), options);
+    }
+}
