@@ -82,6 +82,7 @@ def measure(name, forward, model, vocabulary, rows, length, steps):
     rate = steps * rows * length / (time.perf_counter() - started)
     count = sum(p.numel() for p in model.parameters())
     print(f"torch {torch.__version__} {name}: {count / 1e6:.1f}M, {rows} x {length}: {rate:.0f} tokens/s, loss {loss.item():.3f}, peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
+    return rate
 
 
 def main():
@@ -93,4 +94,5 @@ def main():
     measure("compile", torch.compile(model), model, vocabulary, rows, length, steps)
 
 
-main()
+if __name__ == "__main__":
+    main()

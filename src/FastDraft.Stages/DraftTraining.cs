@@ -6,6 +6,7 @@ using System.Text.Json;
 using FastDraft.Core.Stages;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Training;
+using FastDraft.Stages.PyTorch;
 using TorchSharp;
 using TorchSharp.Modules;
 using Decoder = FastDraft.Modeling.Models.Decoder;
@@ -23,8 +24,11 @@ internal static class DraftTraining
     public static torch.ScalarType ComputeType(torch.Device device) =>
         device.type == DeviceType.CUDA ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32;
 
-    /// <summary>A GPU wants few large products, a CPU what stays near its caches.</summary>
-    public static long MaxLogits(StageContext context) => context.Text("accelerator") is "cuda" ? 1L << 29 : ChunkedCrossEntropy.DefaultMaxLogits;
+    /// <summary>Logits that exist at a time on a card, which wants few large products.</summary>
+    public const long MaxCardLogits = 1L << 29;
+
+    /// <summary>A CPU wants what stays near its caches.</summary>
+    public static long MaxLogits(StageContext context) => context.Text("accelerator") is "cuda" or "gaudi" ? MaxCardLogits : ChunkedCrossEntropy.DefaultMaxLogits;
 
     public static TrainedModel Trained(Decoder decoder)
     {
@@ -34,8 +38,16 @@ internal static class DraftTraining
     }
 
     /// <summary>Identifies everything that decides the weights but the step, so that a checkpoint of other settings is not taken up.</summary>
-    public static string SettingsDigest(StageContext context, DecoderConfig config) => Convert.ToHexStringLower(
-        SHA256.HashData(Encoding.UTF8.GetBytes(context.Settings.ToJsonString() + JsonSerializer.Serialize(config))));
+    public static string SettingsDigest(StageContext context, DecoderConfig config)
+    {
+        var settings = context.Settings.DeepClone().AsObject();
+        foreach (var name in TrainerSettings.WithoutEffectOnWeights)
+        {
+            settings.Remove(name);
+        }
+
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(settings.ToJsonString() + JsonSerializer.Serialize(config))));
+    }
 
     /// <summary>Runs the trainer to its end. <paramref name="atInterval"/> is called about ten times and at the end; false ends the run.</summary>
     /// <exception cref="StageFailureException">The loss or a gradient is no longer finite; the last checkpoint is from before.</exception>
@@ -80,10 +92,10 @@ internal static class DraftTraining
         return loss;
     }
 
-    /// <summary>Writes the Hugging Face folder: weights, tokenizer files, and meta.json with the recipe.</summary>
-    public static void Save(Decoder decoder, string folder, string tokenizerFolder, object meta)
+    /// <summary>Writes what a Hugging Face folder has beside its weights: configuration, tokenizer files, and meta.json with the recipe.</summary>
+    public static void Describe(DecoderConfig config, string folder, string tokenizerFolder, object meta)
     {
-        decoder.Save(folder, decoder.Dtype);
+        config.Save(folder);
         foreach (var name in new[] { "tokenizer.json", "tokenizer_config.json" })
         {
             var source = Path.Join(tokenizerFolder, name);

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
 using FastDraft.Modeling.Native;
 using FastDraft.Stages.IngestCorpus;
+using FastDraft.Stages.PyTorch;
 
 namespace FastDraft.Stages;
 
@@ -24,13 +25,17 @@ public sealed class SettingChecks(bool isAlone)
         }
 
         var accelerator = settings[TensorStages.Accelerator.Name];
-        if (stage.Settings.Contains(TensorStages.Accelerator) && accelerator?.GetValue<string>() == "cuda" && isAlone && Libtorch.WhyNoCuda() is { } why)
+        if (stage.Settings.Any(s => s.Name == TensorStages.Accelerator.Name) && accelerator?.GetValue<string>() == "cuda" && isAlone && !TrainsElsewhere(stage, settings) && Libtorch.WhyNoCuda() is { } why)
         {
             problems.Add(new SettingProblem(TensorStages.Accelerator.Name, FailureKind.Config, $"cuda is not available on this machine: {why}", "--set accelerator=cpu, or FASTDRAFT_LIBTORCH with the torch/lib folder of a CUDA build"));
         }
 
         return problems;
     }
+
+    /// <summary>Python brings its own CUDA; what it lacks, <c>doctor</c> and the stage say, for a plan may be made on another machine.</summary>
+    private static bool TrainsElsewhere(StageDescriptor stage, JsonObject settings) =>
+        stage.Settings.Any(s => s.Name == "trainer") && TrainerSettings.UsesPyTorch("cuda", settings["trainer"]?.GetValue<string>() ?? TrainerSettings.Auto);
 
     private StageFailureException? Problem(PathContent content, string path)
     {

@@ -3,15 +3,18 @@ using FastDraft.Core.Stages;
 using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Training;
+using FastDraft.Stages.PyTorch;
 
 namespace FastDraft.Stages;
 
 /// <summary>What a stage is going to need, as far as its settings tell; null is not known.</summary>
 /// <param name="NumTokens">Tokens to train on or to write, at most.</param>
 /// <param name="NumSteps">Optimizer steps.</param>
-/// <param name="MemoryBytes">Peak of the worker on cpu, about.</param>
+/// <param name="MemoryBytes">Peak of the worker on cpu, about; of one card where <paramref name="NumCards"/> is known.</param>
 /// <param name="DiskBytes">What it leaves and what it keeps meanwhile, about.</param>
-public sealed record StageNeeds(long? NumTokens = null, long? NumSteps = null, long? MemoryBytes = null, long? DiskBytes = null);
+/// <param name="NumCards">Cards that share the work: those of this machine, else eight.</param>
+/// <param name="Seconds">What it would take at <see cref="NeedsEstimate.AssumedGaudiFlops"/> a card; nothing was measured.</param>
+public sealed record StageNeeds(long? NumTokens = null, long? NumSteps = null, long? MemoryBytes = null, long? DiskBytes = null, int? NumCards = null, double? Seconds = null);
 
 /// <summary>Estimates the stages of a plan in their order: a later one works on the draft that an earlier one makes.</summary>
 public sealed class NeedsEstimate
@@ -27,6 +30,17 @@ public sealed class NeedsEstimate
 
     // The exported folders: Hugging Face, ONNX, OpenVINO.
     private const long NumExports = 3;
+
+    // On a card: master weights, gradients and two moments in float32, and the bfloat16 copy a step multiplies with.
+    private const long CardBytesPerParameter = 18, CardBytesPerLogit = 8, NarrowBytes = 2;
+
+    // What torch and the libraries of a card hold before the first tensor.
+    private const long CardProcessBytes = 2L << 30;
+
+    private const int CardsOfAServer = 8;
+
+    /// <summary>Training work of one Gaudi 2 card a second that a plan assumes: a tenth of its 432 TFLOP/s in bfloat16. By 6 operations for each parameter and token.</summary>
+    public const double AssumedGaudiFlops = 43e12;
 
     private DraftShape? _draft;
 
@@ -70,12 +84,26 @@ public sealed class NeedsEstimate
             return needs;
         }
 
+        needs = needs with { DiskBytes = draft.NumParameters * (WeightBytes + CheckpointBytesPerParameter) };
+        var accelerator = Text(settings, "accelerator") ?? "cpu";
         var activations = batch * length / (Integer(settings, "accumulationSteps") ?? 1) * draft.NumLayers
-            * ((ActivationsPerHidden * draft.HiddenSize) + (ActivationsPerIntermediate * draft.IntermediateSize)) * WeightBytes;
+            * ((ActivationsPerHidden * draft.HiddenSize) + (ActivationsPerIntermediate * draft.IntermediateSize));
+        if (accelerator == "cpu")
+        {
+            return needs with { MemoryBytes = TrainingProcessBytes + (draft.NumParameters * TrainingBytesPerParameter) + (activations * WeightBytes) };
+        }
+
+        if (!TrainerSettings.UsesPyTorch(accelerator, Text(settings, "trainer") ?? TrainerSettings.Auto))
+        {
+            return needs;
+        }
+
+        var cards = (int)(Integer(settings, "numProcesses") ?? (TrainerSettings.NumCards(accelerator) is var here and > 0 ? here : CardsOfAServer));
         return needs with
         {
-            MemoryBytes = OnCuda(settings) ? null : TrainingProcessBytes + (draft.NumParameters * TrainingBytesPerParameter) + activations,
-            DiskBytes = draft.NumParameters * (WeightBytes + CheckpointBytesPerParameter),
+            NumCards = cards,
+            MemoryBytes = CardProcessBytes + (draft.NumParameters * CardBytesPerParameter) + (activations / cards * NarrowBytes) + (DraftTraining.MaxCardLogits * CardBytesPerLogit),
+            Seconds = accelerator == "gaudi" ? 6.0 * draft.NumParameters * tokens / (AssumedGaudiFlops * cards) : null,
         };
     }
 
@@ -112,7 +140,9 @@ public sealed class NeedsEstimate
         }
     }
 
-    private static bool OnCuda(JsonObject settings) => settings["accelerator"]?.GetValue<string>() == "cuda";
+    private static bool OnCuda(JsonObject settings) => Text(settings, "accelerator") == "cuda";
+
+    private static string? Text(JsonObject settings, string name) => settings[name]?.GetValue<string>();
 
     private static long? Integer(JsonObject settings, string name) => settings[name]?.GetValue<long>();
 }

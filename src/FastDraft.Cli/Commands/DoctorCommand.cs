@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.ComponentModel;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics.X86;
@@ -7,6 +8,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Export.OpenVino;
 using FastDraft.Modeling.Native;
 using FastDraft.Server;
+using FastDraft.Stages.PyTorch;
 using FastDraft.Storage;
 using FastDraft.Storage.FileSystem;
 
@@ -20,7 +22,7 @@ internal static class DoctorCommand
 
     public static Command Build()
     {
-        var command = new Command("doctor", "Check this machine: runtime, libtorch, accelerators, OpenVINO, database, artifact store, disk") { SharedOptions.Data, SharedOptions.Format };
+        var command = new Command("doctor", "Check this machine: runtime, libtorch, PyTorch, accelerators, OpenVINO, database, artifact store, disk") { SharedOptions.Data, SharedOptions.Format };
         command.SetAction((parsed, token) => CliErrors.GuardAsync(async () =>
         {
             var checks = await CheckAsync(SharedOptions.DataFolder(parsed), token);
@@ -60,6 +62,7 @@ internal static class DoctorCommand
             Processor(),
             torch,
             Cuda(torch.Status == Ok),
+            .. await PythonAsync(cancellationToken),
             await TryAsync("openvino", "set FASTDRAFT_OPENVINO to libopenvino_c.so of an OpenVINO install", () => Task.FromResult(OpenVino())),
             await TryAsync("data folder", "another folder with --data or FASTDRAFT_DATA", () => Task.FromResult(DataFolder(dataFolder))),
             await TryAsync("database", "a backup of it, another folder with --data, or FASTDRAFT_DATABASE with a server that answers", () => DatabaseAsync(dataFolder, cancellationToken)),
@@ -88,6 +91,35 @@ internal static class DoctorCommand
         return torchLoaded && Libtorch.CudaAvailable
             ? new Check("cuda", Ok, $"{TorchSharp.torch.cuda.device_count()} device(s)", null)
             : new Check("cuda", Warn, "libtorch is a CUDA build, but CUDA does not start", "check the driver with nvidia-smi");
+    }
+
+    /// <summary>The Python that trains on Gaudi and on several cards, and what a Gaudi node lacks.</summary>
+    private static async Task<IReadOnlyList<Check>> PythonAsync(CancellationToken cancellationToken)
+    {
+        PythonReport? report = null;
+        Check python;
+        try
+        {
+            report = await PythonInstallation.DescribeAsync(cancellationToken);
+            var lacks = new[] { (Name: "torch", Version: report.Torch, Problem: report.TorchProblem), ("safetensors", report.Safetensors, report.SafetensorsProblem), ("numpy", report.Numpy, report.NumpyProblem) }
+                .Where(m => m.Version is null).Select(m => $"{m.Name} ({m.Problem})").ToList();
+            python = lacks.Count == 0
+                ? new Check("pytorch", Ok, $"{PythonInstallation.Executable} {report.Python}: torch {report.Torch}, safetensors {report.Safetensors}; {report.Cuda} cuda, {report.Hpu} hpu device(s){(report.Compile ? "" : "; no torch.compile")}", null)
+                : new Check("pytorch", Warn, $"{PythonInstallation.Executable} {report.Python} cannot import {string.Join(", ", lacks)}", "FASTDRAFT_PYTHON naming a Python with torch, safetensors and numpy; training in this process works without");
+        }
+        catch (Exception e) when (e is Win32Exception or InvalidOperationException)
+        {
+            python = new Check("pytorch", Warn, $"{PythonInstallation.Executable}: {e.Message.ReplaceLineEndings(" ")}", "FASTDRAFT_PYTHON naming a Python with torch, safetensors and numpy; training in this process works without");
+        }
+
+        var missing = GaudiNode.Missing(report);
+        return
+        [
+            python,
+            missing.Count == 0
+                ? new Check("gaudi", Ok, $"{report!.Hpu} card(s)", null)
+                : new Check("gaudi", Warn, "not available, this machine lacks " + string.Join(", ", missing), "docs/how-to/run-on-gaudi.md; cpu and cuda work without"),
+        ];
     }
 
     private static Check OpenVino()

@@ -61,11 +61,11 @@ internal static class PlanCommand
             if (last is not null && JsonNode.Parse(last.SettingsJson)!.AsObject() is var before && DecidesSpeed.All(name => JsonNode.DeepEquals(before[name], JsonNode.Parse(settings[name]?.ToJsonString() ?? "null"))))
             {
                 var part = stage.NumTokens is { } now && new NeedsEstimate().Of(planned.Stage, before).NumTokens is { } then ? (double)now / then : 1;
-                needs.Add(new(stage.NumTokens, stage.NumSteps, stage.MemoryBytes ?? last.PeakRssBytes, stage.DiskBytes, last.Took.TotalSeconds * part));
+                needs.Add(new(stage.NumTokens, stage.NumSteps, stage.MemoryBytes ?? last.PeakRssBytes, stage.DiskBytes, last.Took.TotalSeconds * part, stage.NumCards));
             }
             else
             {
-                needs.Add(new(stage.NumTokens, stage.NumSteps, stage.MemoryBytes, stage.DiskBytes, null));
+                needs.Add(new(stage.NumTokens, stage.NumSteps, stage.MemoryBytes, stage.DiskBytes, stage.Seconds, stage.NumCards, IsAssumed: stage.Seconds is not null));
             }
         }
 
@@ -95,8 +95,25 @@ internal static class PlanCommand
                     due.Sum(d => d.Needs.Tokens), due.Sum(d => d.Needs.Steps), due.Max(d => d.Needs.MemoryBytes), due.Sum(d => d.Needs.DiskBytes), due.All(d => d.Needs.Seconds is null) ? null : due.Sum(d => d.Needs.Seconds)))],
             ],
             numbers: 1);
-        Output.WriteText(
-            $"About, and at most; a dash is not known before the stage has run here with this target. Here are {Figures.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)} of memory and {Figures.Bytes(DoctorCommand.FreeDisk(dataFolder))} of free disk.");
+        Output.WriteText(string.Join(' ', [
+            "About, and at most; a dash is not known before the stage has run here with this target.",
+            .. Assumptions([.. due.Select(d => d.Needs)]),
+            $"Here are {Figures.Bytes(GC.GetGCMemoryInfo().TotalAvailableMemoryBytes)} of memory and {Figures.Bytes(DoctorCommand.FreeDisk(dataFolder))} of free disk.",
+        ]));
+    }
+
+    /// <summary>What the figures of stages that train on cards rest on.</summary>
+    private static IEnumerable<string> Assumptions(IReadOnlyList<Needs> due)
+    {
+        if (due.FirstOrDefault(n => n.Cards is not null)?.Cards is { } cards)
+        {
+            yield return $"Training is for {cards} card(s), its memory that of one card.";
+        }
+
+        if (due.Any(n => n.IsAssumed))
+        {
+            yield return $"Its time is not measured: it assumes {NeedsEstimate.AssumedGaudiFlops / 1e12:F0} TFLOP/s a card, a tenth of Gaudi 2's peak in bfloat16.";
+        }
     }
 
     private static string[] Row(string name, Needs needs) =>
@@ -109,6 +126,6 @@ internal static class PlanCommand
         needs.Seconds is { } seconds ? Figures.Duration(TimeSpan.FromSeconds(Math.Max(1, seconds))) : "-",
     ];
 
-    /// <summary>Null is not known. <paramref name="Seconds"/> is by what the stage took when it last ran here.</summary>
-    private sealed record Needs(long? Tokens, long? Steps, long? MemoryBytes, long? DiskBytes, double? Seconds);
+    /// <summary>Null is not known. <paramref name="Seconds"/> is by what the stage took when it last ran here, unless assumed. Memory is that of a card where there are <paramref name="Cards"/>.</summary>
+    private sealed record Needs(long? Tokens, long? Steps, long? MemoryBytes, long? DiskBytes, double? Seconds, int? Cards = null, bool IsAssumed = false);
 }

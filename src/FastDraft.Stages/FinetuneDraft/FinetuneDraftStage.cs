@@ -2,9 +2,11 @@
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
+using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Training;
 using FastDraft.Stages.GenerateSynthetic;
+using FastDraft.Stages.PyTorch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -30,23 +32,22 @@ public sealed class FinetuneDraftStage : IStage
             new("learningRate", SettingType.Number, "Peak learning rate.", 5e-4, Minimum: 0, Category: "Training"),
             new("patience", SettingType.Integer, "Checks without a gain in acceptance before training stops.", 3, Minimum: 1, Category: "Training"),
             new("seed", SettingType.Integer, "Seed of the data order.", 1),
-            TensorStages.Accelerator,
+            .. TrainerSettings.All,
         ],
         [new("draft", ArtifactKind.Model, "The draft model to align."), new("synthetic", ArtifactKind.SyntheticCorpus, "What the target wrote.")],
         [new("draft", ArtifactKind.Model, "The aligned draft model.")]);
 
-    public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
+    public async Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
     {
-        var device = TensorStages.Device(context);
-        using var draft = TensorStages.LoadDecoder(context.Input("draft"), device, DraftTraining.ComputeType(device));
-        var targetFolder = context.RequiredText("target");
-        using var target = TensorStages.LoadDecoder(targetFolder, device, device.type == DeviceType.CUDA ? TensorStages.StoredType(targetFolder) : ScalarType.Float32);
-        if (draft.Config.VocabularySize != target.Config.VocabularySize)
+        var usesPyTorch = TrainerSettings.UsesPyTorch(context);
+        var draft = TensorStages.Reading(() => DecoderConfig.Load(context.Input("draft")));
+        var target = TensorStages.Reading(() => DecoderConfig.Load(context.RequiredText("target")));
+        if (draft.VocabularySize != target.VocabularySize)
         {
-            throw new StageFailureException(FailureKind.Data, $"The draft has a vocabulary of {draft.Config.VocabularySize}, the target of {target.Config.VocabularySize}.", "a draft made for this target");
+            throw new StageFailureException(FailureKind.Data, $"The draft has a vocabulary of {draft.VocabularySize}, the target of {target.VocabularySize}.", "a draft made for this target");
         }
 
-        var options = Options(context, draft.Config);
+        var options = Options(context, draft);
         var train = Examples(context, "train", options.SequenceLength);
         if (train.Count < options.BatchSize)
         {
@@ -56,6 +57,39 @@ public sealed class FinetuneDraftStage : IStage
         var heldOut = Examples(context, "validation", options.SequenceLength);
         var isChosen = EvenSubset.Of(heldOut.Count, MaxValidationRows);
         var validation = heldOut.Where((_, i) => isChosen(i)).ToList();
+        var (steps, before, acceptance) = usesPyTorch
+            ? await TrainWithPyTorchAsync(context, draft, options, train, validation, target, cancellationToken)
+            : Train(context, options, train, validation, cancellationToken);
+        context.Events.Log($"acceptance on {validation.Count} held-out rows: {acceptance:F4}" + (before is null ? string.Empty : $", {before:F4} before"));
+        var settings = context.Settings.DeepClone().AsObject();
+        settings.Remove("target");
+        DraftTraining.Describe(draft, context.Output("draft"), context.Input("draft"), new
+        {
+            recipe = "sequence-level-distillation",
+            steps,
+            tokens = steps * options.BatchSize * options.SequenceLength,
+            validationAcceptance = acceptance,
+            settings,
+            before = JsonNode.Parse(File.ReadAllText(Path.Join(context.Input("draft"), "meta.json"))),
+            version = DraftTraining.LibraryVersion,
+        });
+    }
+
+    private static async Task<(long Steps, double? Before, double? Acceptance)> TrainWithPyTorchAsync(
+        StageContext context, DecoderConfig draft, TrainerOptions options, List<SequenceExample> train, List<SequenceExample> validation, DecoderConfig target, CancellationToken cancellationToken)
+    {
+        var targetWeights = TensorStages.Reading(() => SafetensorsFolder.WeightFiles(context.RequiredText("target")));
+        var trainer = new PyTorchTrainer(context, draft, options, bfloat16: context.Text("accelerator") is "cuda" or "gaudi");
+        var result = await trainer.RunAsync(SafetensorsFolder.WeightFiles(context.Input("draft")), train, validation, target, targetWeights, cancellationToken);
+        return (result.Steps, result.FirstScore, result.BestScore);
+    }
+
+    private static (long Steps, double? Before, double? Acceptance) Train(StageContext context, TrainerOptions options, List<SequenceExample> train, List<SequenceExample> validation, CancellationToken cancellationToken)
+    {
+        var device = TensorStages.Device(context);
+        using var draft = TensorStages.LoadDecoder(context.Input("draft"), device, DraftTraining.ComputeType(device));
+        var targetFolder = context.RequiredText("target");
+        using var target = TensorStages.LoadDecoder(targetFolder, device, device.type == DeviceType.CUDA ? TensorStages.StoredType(targetFolder) : ScalarType.Float32);
         using var trainer = new Trainer(DraftTraining.Trained(draft), new PaddedSequences(train, unchecked((ulong)context.Integer("seed")!.Value)), options, context.ResumeFolder);
         var before = trainer.NextStep == 0 ? Acceptance(draft, target, validation) : double.NaN;
         if (double.IsFinite(before))
@@ -78,21 +112,11 @@ public sealed class FinetuneDraftStage : IStage
             return trainer.NumChecksWithoutGain < patience;
         }, cancellationToken);
         trainer.RestoreBest();
-        context.Events.Log($"acceptance on {validation.Count} held-out rows: {trainer.BestScore:F4}" + (double.IsFinite(before) ? $", {before:F4} before" : string.Empty));
-        var settings = context.Settings.DeepClone().AsObject();
-        settings.Remove("target");
-        DraftTraining.Save(draft, context.Output("draft"), context.Input("draft"), new
-        {
-            recipe = "sequence-level-distillation",
-            steps = trainer.NextStep,
-            tokens = trainer.NextStep * options.BatchSize * options.SequenceLength,
-            validationAcceptance = double.IsFinite(trainer.BestScore) ? trainer.BestScore : (double?)null,
-            settings,
-            before = JsonNode.Parse(File.ReadAllText(Path.Join(context.Input("draft"), "meta.json"))),
-            version = DraftTraining.LibraryVersion,
-        });
-        return Task.CompletedTask;
+        draft.Save(context.Output("draft"), draft.Dtype);
+        return (trainer.NextStep, Finite(before), Finite(trainer.BestScore));
     }
+
+    private static double? Finite(double value) => double.IsFinite(value) ? value : null;
 
     /// <summary>Mean of sum_x min(p, q) at T = 1 over response positions of held-out rows, teacher-forced (methods.md 2.1).</summary>
     private static double Acceptance(Decoder draft, Decoder target, IReadOnlyList<SequenceExample> rows)

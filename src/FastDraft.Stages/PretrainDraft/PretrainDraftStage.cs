@@ -1,8 +1,10 @@
 using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
+using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Training;
+using FastDraft.Stages.PyTorch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -35,7 +37,7 @@ public sealed class PretrainDraftStage : IStage
             new("numHeads", SettingType.Integer, "Attention heads, instead of the derived number.", Minimum: 1, Category: "Architecture"),
             new("precision", SettingType.Choice, "Numbers the weights are stored and multiplied in; auto is bfloat16 on cuda and float32 on cpu.", "auto", Choices: ["auto", "float32", "bfloat16"], Category: "Training"),
             new("seed", SettingType.Integer, "Seed of the weights and of the data order.", 1),
-            TensorStages.Accelerator,
+            .. TrainerSettings.All,
         ],
         [
             new("tokens", ArtifactKind.TokenShards, "What to train on."),
@@ -45,9 +47,9 @@ public sealed class PretrainDraftStage : IStage
         ],
         [new("draft", ArtifactKind.Model, "The trained draft model.")]);
 
-    public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
+    public async Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
     {
-        var device = TensorStages.Device(context);
+        var usesPyTorch = TrainerSettings.UsesPyTorch(context);
         var target = TensorStages.Reading(() => DecoderConfig.Load(context.RequiredText("target")));
         using var shards = TokenShards.Open(context.Input("tokens"));
         CheckVocabulary(context, shards, target);
@@ -57,8 +59,8 @@ public sealed class PretrainDraftStage : IStage
             throw new StageFailureException(FailureKind.Data, "tokens and replayTokens were made with different tokenizers.", "align both corpora with the same target");
         }
 
-        using var decoder = Start(context, target, device);
-        var options = Options(context, decoder.Config);
+        var draft = Draft(context, target);
+        var options = Options(context, draft);
         var needed = Math.Min(options.BatchSize, options.BatchSize - (int)(replay is null ? 0 : options.BatchSize * context.Number("replayFraction")!.Value));
         var windows = PackedWindows.NumWindows(shards.Split("train"), options.SequenceLength);
         if (windows < needed)
@@ -67,7 +69,36 @@ public sealed class PretrainDraftStage : IStage
                 FailureKind.Data, $"The corpus has {shards.Split("train").NumTokens} training tokens, {windows} sequences of {options.SequenceLength}; a batch needs {needed}.", "a larger corpus, or a smaller batchSize or sequenceLength");
         }
 
-        context.Events.Log($"draft: {decoder.Config.NumParameters:N0} parameters, {decoder.Config.NumLayers} layers, hidden {decoder.Config.HiddenSize}, {decoder.Config.NumHeads} heads, {decoder.Config.NumKeyValueHeads} key-value heads, intermediate {decoder.Config.IntermediateSize}, vocabulary {decoder.Config.VocabularySize}; {options.NumSteps} steps of {options.BatchSize} x {options.SequenceLength}");
+        context.Events.Log($"draft: {draft.NumParameters:N0} parameters, {draft.NumLayers} layers, hidden {draft.HiddenSize}, {draft.NumHeads} heads, {draft.NumKeyValueHeads} key-value heads, intermediate {draft.IntermediateSize}, vocabulary {draft.VocabularySize}; {options.NumSteps} steps of {options.BatchSize} x {options.SequenceLength}");
+        var (loss, validation) = usesPyTorch
+            ? await TrainWithPyTorchAsync(context, draft, options, cancellationToken)
+            : Train(context, draft, options, shards, replay, cancellationToken);
+        DraftTraining.Describe(draft, context.Output("draft"), context.Input("tokenizer"), new
+        {
+            recipe = context.HasInput("draft") ? "continued-pretraining" : "pretraining",
+            steps = options.NumSteps,
+            tokens = options.NumSteps * options.BatchSize * options.SequenceLength,
+            loss,
+            validationLoss = validation,
+            dataPosition = new { row = options.NumSteps * options.BatchSize, seed = context.Integer("seed") },
+            settings = WithoutPaths(context),
+            version = DraftTraining.LibraryVersion,
+            accelerator = context.Text("accelerator"),
+        });
+    }
+
+    private static async Task<(double? Loss, double? Validation)> TrainWithPyTorchAsync(StageContext context, DecoderConfig draft, TrainerOptions options, CancellationToken cancellationToken)
+    {
+        var trainer = new PyTorchTrainer(context, draft, options, Computes(context) == ScalarType.BFloat16);
+        var weights = context.HasInput("draft") ? SafetensorsFolder.WeightFiles(context.Input("draft")) : trainer.WriteInitialWeights();
+        var result = await trainer.RunAsync(weights, context.Input("tokens"), context.HasInput("replayTokens") ? context.Input("replayTokens") : null, cancellationToken);
+        return (result.Loss, result.ValidationLoss);
+    }
+
+    private static (double? Loss, double? Validation) Train(StageContext context, DecoderConfig draft, TrainerOptions options, TokenShards shards, TokenShards? replay, CancellationToken cancellationToken)
+    {
+        var device = TensorStages.Device(context);
+        using var decoder = Start(context, draft, device);
         using var trainer = new Trainer(
             DraftTraining.Trained(decoder),
             new PackedWindows(shards.Split("train"), unchecked((ulong)context.Integer("seed")!.Value), replay?.Split("train"), replay is null ? 0 : context.Number("replayFraction")!.Value),
@@ -83,19 +114,8 @@ public sealed class PretrainDraftStage : IStage
 
             return true;
         }, cancellationToken);
-        DraftTraining.Save(decoder, context.Output("draft"), context.Input("tokenizer"), new
-        {
-            recipe = context.HasInput("draft") ? "continued-pretraining" : "pretraining",
-            steps = options.NumSteps,
-            tokens = options.NumSteps * options.BatchSize * options.SequenceLength,
-            loss = Finite(loss),
-            validationLoss = Finite(validation),
-            dataPosition = new { row = options.NumSteps * options.BatchSize, seed = context.Integer("seed") },
-            settings = WithoutPaths(context),
-            version = DraftTraining.LibraryVersion,
-            accelerator = context.Text("accelerator"),
-        });
-        return Task.CompletedTask;
+        decoder.Save(context.Output("draft"), decoder.Dtype);
+        return (Finite(loss), Finite(validation));
     }
 
     private static double? Finite(double value) => double.IsFinite(value) ? value : null;
@@ -123,21 +143,23 @@ public sealed class PretrainDraftStage : IStage
         }
     }
 
-    private static Decoder Start(StageContext context, DecoderConfig target, Device device)
+    private static ScalarType Computes(StageContext context) => (context.Text("precision"), context.Text("accelerator")) switch
     {
-        var dtype = context.Text("precision") switch
-        {
-            "float32" => ScalarType.Float32,
-            "bfloat16" when device.type == DeviceType.CUDA => ScalarType.BFloat16,
-            "bfloat16" => throw new StageFailureException(FailureKind.Config, "precision 'bfloat16' needs accelerator 'cuda': on a CPU its products are slower and less exact than float32.", "auto"),
-            _ => DraftTraining.ComputeType(device),
-        };
+        ("float32", _) => ScalarType.Float32,
+        ("bfloat16", "cpu" or null) => throw new StageFailureException(FailureKind.Config, "precision 'bfloat16' needs accelerator 'cuda' or 'gaudi': on a CPU its products are slower and less exact than float32.", "auto"),
+        (_, "cpu" or null) => ScalarType.Float32,
+        _ => ScalarType.BFloat16,
+    };
+
+    /// <summary>The configuration of the draft that is continued, or of a new one in the shape that the budget allows.</summary>
+    private static DecoderConfig Draft(StageContext context, DecoderConfig target)
+    {
         if (context.HasInput("draft"))
         {
-            var draft = TensorStages.LoadDecoder(context.Input("draft"), device, dtype);
-            return draft.Config.VocabularySize == target.VocabularySize
+            var draft = TensorStages.Reading(() => DecoderConfig.Load(context.Input("draft")));
+            return draft.VocabularySize == target.VocabularySize
                 ? draft
-                : throw new StageFailureException(FailureKind.Data, $"The draft has a vocabulary of {draft.Config.VocabularySize}, the target of {target.VocabularySize}.", "a draft made for this target");
+                : throw new StageFailureException(FailureKind.Data, $"The draft has a vocabulary of {draft.VocabularySize}, the target of {target.VocabularySize}.", "a draft made for this target");
         }
 
         DraftShape shape;
@@ -152,18 +174,26 @@ public sealed class PretrainDraftStage : IStage
             throw new StageFailureException(FailureKind.Config, e.Message, "a larger parameters setting", e);
         }
 
-        var decoder = new Decoder(
-            target with
-            {
-                HiddenSize = shape.HiddenSize,
-                IntermediateSize = shape.IntermediateSize,
-                NumLayers = shape.NumLayers,
-                NumHeads = shape.NumHeads,
-                NumKeyValueHeads = shape.NumKeyValueHeads,
-                HeadSize = shape.HeadSize,
-                TieWordEmbeddings = shape.TieWordEmbeddings,
-            },
-            device, dtype);
+        return target with
+        {
+            HiddenSize = shape.HiddenSize,
+            IntermediateSize = shape.IntermediateSize,
+            NumLayers = shape.NumLayers,
+            NumHeads = shape.NumHeads,
+            NumKeyValueHeads = shape.NumKeyValueHeads,
+            HeadSize = shape.HeadSize,
+            TieWordEmbeddings = shape.TieWordEmbeddings,
+        };
+    }
+
+    private static Decoder Start(StageContext context, DecoderConfig config, Device device)
+    {
+        if (context.HasInput("draft"))
+        {
+            return TensorStages.LoadDecoder(context.Input("draft"), device, Computes(context));
+        }
+
+        var decoder = new Decoder(config, device, Computes(context));
         decoder.Initialize(context.Integer("seed")!.Value);
         return decoder;
     }

@@ -33,14 +33,17 @@ internal sealed class TrainingFolder : IDisposable, IStageEvents
 
     public List<(string Name, double Value, long Step)> Metrics { get; } = [];
 
+    /// <summary>Called with each metric, from whatever thread tells of it.</summary>
+    public Action<string, long>? OnMetric { get; set; }
+
     public string this[string name] => Path.Join(_root, name);
 
     public IEnumerable<double> Values(string metric) => Metrics.Where(m => m.Name == metric).Select(m => m.Value);
 
-    public void WriteTokens(int numStories)
+    public void WriteTokens(int numStories, string output = "tokens", int skip = 0)
     {
-        using var writer = new TokenShardWriter(this["tokens"], 512, _tokenizer.Sha256);
-        foreach (var (ids, i) in Stories().Take(numStories).Select((ids, i) => (ids, i)))
+        using var writer = new TokenShardWriter(this[output], 512, _tokenizer.Sha256);
+        foreach (var (ids, i) in Stories().Skip(skip).Take(numStories).Select((ids, i) => (ids, i)))
         {
             writer.Append(i % 8 == 7 ? "validation" : "train", ids);
         }
@@ -69,7 +72,7 @@ internal sealed class TrainingFolder : IDisposable, IStageEvents
         SyntheticCorpus.Write(this["synthetic"], "validation", rows.Skip(numTrain));
     }
 
-    public Task PretrainAsync(JsonObject? settings = null, string output = "draft") => new PretrainDraftStage().ExecuteAsync(
+    public Task PretrainAsync(JsonObject? settings = null, string output = "draft", CancellationToken? cancellationToken = null, params string[] moreInputs) => new PretrainDraftStage().ExecuteAsync(
         Context(Merge(new JsonObject
         {
             ["parameters"] = 60_000,
@@ -82,7 +85,7 @@ internal sealed class TrainingFolder : IDisposable, IStageEvents
             ["weightDecay"] = 0.1,
             ["replayFraction"] = 0.0,
             ["learningRate"] = 0.01,
-        }, settings), output, "tokens", "tokenizer"), TestContext.Current.CancellationToken);
+        }, settings), output, ["tokens", "tokenizer", .. moreInputs]), cancellationToken ?? TestContext.Current.CancellationToken);
 
     public Task FinetuneAsync(JsonObject? settings = null, string output = "aligned") => new FinetuneDraftStage().ExecuteAsync(
         Context(Merge(new JsonObject { ["numTokens"] = 60 * 4 * 48, ["sequenceLength"] = 48, ["batchSize"] = 4, ["patience"] = 3, ["learningRate"] = 0.005 }, settings), output, "draft", "synthetic"),
@@ -92,7 +95,11 @@ internal sealed class TrainingFolder : IDisposable, IStageEvents
     {
     }
 
-    public void Metric(string name, double value, long step) => Metrics.Add((name, value, step));
+    public void Metric(string name, double value, long step)
+    {
+        Metrics.Add((name, value, step));
+        OnMetric?.Invoke(name, step);
+    }
 
     public void Log(string message, StageLogLevel level = StageLogLevel.Information) => Lines.Add(message);
 
