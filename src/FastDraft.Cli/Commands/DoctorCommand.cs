@@ -101,7 +101,7 @@ internal static class DoctorCommand
         try
         {
             report = await PythonInstallation.DescribeAsync(cancellationToken);
-            var lacks = new[] { (Name: "torch", Version: report.Torch, Problem: report.TorchProblem), ("safetensors", report.Safetensors, report.SafetensorsProblem), ("numpy", report.Numpy, report.NumpyProblem) }
+            var lacks = new (string Name, string? Version, string? Problem)[] { ("torch", report.Torch, report.TorchProblem), ("safetensors", report.Safetensors, report.SafetensorsProblem), ("numpy", report.Numpy, report.NumpyProblem) }
                 .Where(m => m.Version is null).Select(m => $"{m.Name} ({m.Problem})").ToList();
             python = lacks.Count == 0
                 ? new Check("pytorch", Ok, $"{PythonInstallation.Executable} {report.Python}: torch {report.Torch}, safetensors {report.Safetensors}; {report.Cuda} cuda, {report.Hpu} hpu device(s){(report.Compile ? "" : "; no torch.compile")}", null)

@@ -47,7 +47,7 @@ internal static class TrainerProcesses
             }
 
             cancellationToken.ThrowIfCancellationRequested();
-            if (members.Where(m => m.Ended is { IsCompletedSuccessfully: true, Result: not ExitCode.Ok }).OrderBy(m => m.Ended.Result == ExitCode.Temporary).FirstOrDefault() is { } failed)
+            if (members.Where(m => m.Code is not (null or ExitCode.Ok)).OrderBy(m => m.Code == ExitCode.Temporary).FirstOrDefault() is { } failed)
             {
                 throw failed.Reason(count);
             }
@@ -106,7 +106,9 @@ internal static class TrainerProcesses
 
         private Member(Process process, int rank, IStageEvents events, Lock relay) => (_process, _rank, _events, _relay) = (process, rank, events, relay);
 
-        /// <summary>The exit code; above 128 the process was killed by a signal.</summary>
+        /// <summary>The exit code, null while it runs; above 128 the process was killed by a signal.</summary>
+        public int? Code { get; private set; }
+
         public Task<int> Ended { get; private set; } = Task.FromResult(0);
 
         public static Member Start(ProcessStartInfo start, int rank, IStageEvents events, Lock relay)
@@ -133,7 +135,7 @@ internal static class TrainerProcesses
 
         public StageFailureException Reason(int count)
         {
-            var code = Ended.Result;
+            var code = Code;
             var who = $"Training process {_rank} of {count}";
             return _failure ?? (code > KilledBySignal
                 ? new StageFailureException(FailureKind.Infrastructure, $"{who} was killed by signal {code - KilledBySignal}.", "memory for all of them, or fewer numProcesses")
@@ -157,6 +159,7 @@ internal static class TrainerProcesses
 
             // What it has written is read to the end; a grandchild that holds the pipe does not hold the training.
             await Task.WhenAny(_pumps, Task.Delay(Grace, CancellationToken.None));
+            Code = _process.ExitCode;
             return _process.ExitCode;
         }
 

@@ -65,7 +65,7 @@ class Trainings(unittest.TestCase):
         self.assertFalse(os.path.exists(training.job["output"]))
 
     def test_a_batch_that_does_not_divide_is_refused(self):
-        codes, lines = self.training(batchSize=9).run()
+        codes, lines = self.training(batchSize=9, accumulationSteps=2).run()
         self.assertEqual(codes, [64])
         self.assertIn("does not divide", failures(lines)[0]["message"])
 

@@ -109,10 +109,10 @@ def terminate(members):
         member.send_signal(signal.SIGTERM)
 
 
-def write_shards(folder, vocabulary, count, splits=("train", "validation")):
+def write_shards(folder, vocabulary, count, splits=("train", "validation"), seed=3):
     """A split in two shards of a sequence that can be learnt: each id mostly follows from the one before."""
     os.makedirs(folder)
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     manifest = {"format": "fastdraft-token-shards/1", "dtype": "uint16", "splits": {}}
     for split in splits:
         ids = np.cumsum(random.integers(1, 4, count)) % vocabulary

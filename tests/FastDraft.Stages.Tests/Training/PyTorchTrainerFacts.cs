@@ -48,28 +48,40 @@ public sealed class PyTorchTrainerFacts : IDisposable
     }
 
     [Fact]
-    public async Task Alignment_measures_the_same_acceptance_and_stops_at_the_same_step()
+    public async Task Alignment_has_the_losses_and_the_acceptance_of_the_other_trainer()
     {
         folder.WriteTokens(40);
         await folder.PretrainAsync();
         folder.WriteRows(24, 6);
-        var settings = new JsonObject { ["learningRate"] = 0.02, ["patience"] = 1, ["trainer"] = "torchsharp" };
+        folder.Metrics.Clear();
+        var settings = new JsonObject { ["learningRate"] = 0.002, ["patience"] = 10, ["trainer"] = "torchsharp" };
         await folder.FinetuneAsync(settings, "csharp");
         var (losses, acceptance) = Taken("loss", "acceptance");
         settings["trainer"] = "pytorch";
         await folder.FinetuneAsync(settings, "python");
         var (found, foundAcceptance) = Taken("loss", "acceptance");
-        Assert.Equal(acceptance.Count, foundAcceptance.Count);
-        Assert.All(acceptance.Zip(foundAcceptance), pair => Assert.Equal(pair.First, pair.Second, 1e-3));
         Assert.All(losses.Zip(found).Take(50), pair => Assert.Equal(pair.First, pair.Second, 1e-4));
+        Assert.All(acceptance.Zip(foundAcceptance), pair => Assert.Equal(pair.First, pair.Second, 1e-3));
+        Assert.Equal(acceptance.Count, foundAcceptance.Count);
         Assert.Equal(Meta("csharp")["steps"]!.GetValue<long>(), Meta("python")["steps"]!.GetValue<long>());
+    }
+
+    [Fact]
+    public async Task An_alignment_that_only_harms_stops_early_and_gives_back_the_best_weights()
+    {
+        folder.WriteTokens(40);
+        await folder.PretrainAsync();
+        folder.WriteRows(24, 6);
+        await folder.FinetuneAsync(new JsonObject { ["learningRate"] = 0.5, ["patience"] = 2, ["trainer"] = "pytorch" }, "python");
+        Assert.Equal(3, folder.Values("acceptance").Count());
+        AssertClose("draft", "python", 1e-9);
     }
 
     [Fact]
     public async Task A_training_that_was_begun_in_csharp_goes_on_in_python()
     {
         folder.WriteTokens(40);
-        var settings = new JsonObject { ["trainer"] = "torchsharp", ["checkpointSeconds"] = 0.0 };
+        var settings = new JsonObject { ["trainer"] = "torchsharp", ["checkpointSeconds"] = 0.0, ["learningRate"] = 0.002 };
         await folder.PretrainAsync(settings, "whole");
         var whole = folder.Values("loss").ToList();
         folder.Metrics.Clear();
@@ -184,6 +196,7 @@ public sealed class PyTorchTrainerFacts : IDisposable
         settings["numTokens"] = 50 * 8 * 32;
         settings["accumulationSteps"] = 2;
         settings["replayFraction"] = 0.333;
+        settings["learningRate"] = 0.002;
         folder.Metrics.Clear();
         await folder.PretrainAsync(settings, output, null, "replayTokens");
         return [.. folder.Values("loss")];
