@@ -54,7 +54,7 @@ public sealed class PyTorchTrainerFacts : IDisposable
         await folder.PretrainAsync();
         folder.WriteRows(24, 6);
         folder.Metrics.Clear();
-        var settings = new JsonObject { ["learningRate"] = 0.002, ["patience"] = 10, ["trainer"] = "torchsharp" };
+        var settings = new JsonObject { ["learningRate"] = 0.0005, ["patience"] = 10, ["trainer"] = "torchsharp" };
         await folder.FinetuneAsync(settings, "csharp");
         var (losses, acceptance) = Taken("loss", "acceptance");
         settings["trainer"] = "pytorch";
