@@ -110,7 +110,7 @@ public sealed class OutputFacts(TinyPipeline tiny)
     {
         var doctor = await tiny.CliAsync("doctor", "-o", "json");
         var checks = TinyPipeline.Json(doctor).AsArray();
-        Assert.Equal(["fastdraft", "runtime", "cpu", "libtorch", "cuda", "openvino", "data folder", "database", "store", "free disk"], checks.Select(c => c!["name"]!.GetValue<string>()));
+        Assert.Equal(["fastdraft", "runtime", "cpu", "libtorch", "cuda", "pytorch", "gaudi", "openvino", "data folder", "database", "store", "free disk"], checks.Select(c => c!["name"]!.GetValue<string>()));
         Assert.All(checks, c => Assert.True(c!["status"]!.GetValue<string>() == "ok" || c["remedy"] is not null));
         Assert.Equal(checks.Any(c => c!["status"]!.GetValue<string>() == "fail") ? 1 : 0, doctor.ExitCode);
     }

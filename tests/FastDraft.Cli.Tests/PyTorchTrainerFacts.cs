@@ -12,7 +12,8 @@ public sealed class PyTorchTrainerFacts(TinyPipeline tiny)
         Assert.SkipUnless(TrainerPython.Present, TrainerPython.Missing);
         var workflow = tiny.Changed("pytorch.json", w =>
         {
-            w["definitionId"] = w["name"] = "pytorch";
+            w["definitionId"] = "pytorch";
+            w["name"] = "pytorch";
             var pretrain = TinyPipeline.Stage(w, "pretrain");
             pretrain["trainer"] = Literal("String", "pytorch");
             pretrain["numProcesses"] = Literal("Int64", 2);
