@@ -20,6 +20,7 @@ internal static class CommandLine
             GatesCommand.Build(),
             EventsCommand.Build(),
             ModelsCommand.Build(),
+            ProjectionsCommand.Build(),
             CacheCommand.Build(),
             GenerateCommand.Build(),
             DoctorCommand.Build(),

@@ -33,6 +33,7 @@ internal static class EmbeddedPipeline
             NewSettingCheck = () => new SettingChecks(isAlone: settings.Database is null).Find,
             // Those of the folder one works in; a published executable brings its own.
             WorkflowFolder = Directory.Exists("workflows") ? Path.GetFullPath("workflows") : Path.Join(AppContext.BaseDirectory, "workflows"),
+            Projections = PipelineSettings.ReadProjections(),
             TakesUpUnfinishedRuns = false,
         };
     }

@@ -24,11 +24,19 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<DraftAliasRow> DraftAliases => Set<DraftAliasRow>();
     public DbSet<DraftAliasMoveRow> DraftAliasMoves => Set<DraftAliasMoveRow>();
 
+    public DbSet<OutboxEventRow> OutboxEvents => Set<OutboxEventRow>();
+    public DbSet<OutboxDeliveryRow> OutboxDeliveries => Set<OutboxDeliveryRow>();
+    public DbSet<ProjectionRow> Projections => Set<ProjectionRow>();
+    public DbSet<ProjectionStateRow> ProjectionStates => Set<ProjectionStateRow>();
+    public DbSet<MlflowRunRow> MlflowRuns => Set<MlflowRunRow>();
+    public DbSet<MlflowAttemptRow> MlflowAttempts => Set<MlflowAttemptRow>();
+
     /// <summary>Unix milliseconds by the database's clock: leases live on it alone. Only inside a query.</summary>
     public static long DatabaseNow() => throw new NotSupportedException("DatabaseNow is translated to SQL; it has no value outside a query.");
 
-    public override Task<int> SaveChangesAsync(bool acceptAllChangesOnSuccess, CancellationToken cancellationToken = default)
+    public override async Task<int> SaveChangesAsync(bool acceptAllChangesOnSuccess, CancellationToken cancellationToken = default)
     {
+        await OutboxRecorder.RecordAsync(this, cancellationToken);
         foreach (var entry in ChangeTracker.Entries().Where(e => e.State is EntityState.Added or EntityState.Modified))
         {
             foreach (var property in entry.Properties.Where(p => p.CurrentValue is string && (entry.State == EntityState.Added || p.IsModified)))
@@ -40,13 +48,19 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
             }
         }
 
-        return base.SaveChangesAsync(acceptAllChangesOnSuccess, cancellationToken);
+        return await base.SaveChangesAsync(acceptAllChangesOnSuccess, cancellationToken);
     }
+
+    public override int SaveChanges(bool acceptAllChangesOnSuccess) => throw new NotSupportedException("Save with SaveChangesAsync: it also writes what the outbox tells.");
 
     protected override void OnModelCreating(ModelBuilder modelBuilder)
     {
         var dialect = SqlDialect.Of(Database.ProviderName);
         modelBuilder.HasDbFunction(() => DatabaseNow()).HasTranslation(_ => new SqlFragmentExpression(dialect.Now));
+        var outbox = new OutboxConfiguration();
+        modelBuilder.ApplyConfiguration<OutboxEventRow>(outbox).ApplyConfiguration<OutboxDeliveryRow>(outbox).ApplyConfiguration<ProjectionRow>(outbox).ApplyConfiguration<ProjectionStateRow>(outbox);
+        var mlflow = new MlflowConfiguration();
+        modelBuilder.ApplyConfiguration<MlflowRunRow>(mlflow).ApplyConfiguration<MlflowAttemptRow>(mlflow);
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");
         run.Property(r => r.State).HasConversion<string>();
         run.Property(r => r.Version).IsConcurrencyToken();

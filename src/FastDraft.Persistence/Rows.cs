@@ -114,6 +114,9 @@ public sealed class MetricRow
     public string Name { get; set; } = "";
     public long Step { get; set; }
     public double Value { get; set; }
+
+    /// <summary>When the worker measured it. 0: before this was kept.</summary>
+    public long At { get; set; }
 }
 
 /// <summary>A record of the interpreter's journal, or a line of text (then <see cref="Event"/> is WriteLine and <see cref="Text"/> the line).</summary>

@@ -5,6 +5,7 @@ using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
 using FastDraft.Server.Events;
+using FastDraft.Server.Projections;
 using FastDraft.Server.Scheduling;
 using Hangfire;
 
@@ -16,7 +17,12 @@ namespace FastDraft.Server;
 /// </summary>
 public sealed class PipelineHost : IAsyncDisposable
 {
+    /// <summary>How long a host that stops goes on delivering what can be delivered.</summary>
+    private static readonly TimeSpan DrainTime = TimeSpan.FromSeconds(5);
+
     private readonly CancellationTokenSource stop = new();
+    private readonly CancellationTokenSource drainProjections = new();
+    private readonly CancellationTokenSource stopProjections = new();
     private readonly JobQueue jobs;
     private readonly RunEngine engine;
     private readonly Reconciler reconciler;
@@ -25,7 +31,9 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly Sweeper sweeper;
     private readonly KeyBuilder keys;
     private readonly TimeProvider clock;
+    private readonly IReadOnlyList<IProjection> projections;
     private Task reconciling = Task.CompletedTask;
+    private Task projecting = Task.CompletedTask;
     private int disposed;
     private Task scheduling = Task.CompletedTask;
 
@@ -44,6 +52,7 @@ public sealed class PipelineHost : IAsyncDisposable
         Scheduler = new Scheduler(store, options, Definitions);
         schedules = new ScheduleLoop(
             store, options, Scheduler, new PublishedTriggers(store, Definitions, options.Clock), new RecurringJobManager(jobs.Storage), reconciler.Wake);
+        projections = ProjectionCatalog.Create(options, store);
         jobs.Start(this, options);
     }
 
@@ -66,6 +75,14 @@ public sealed class PipelineHost : IAsyncDisposable
     public static async Task<PipelineHost> StartAsync(PipelineOptions options, CancellationToken ct = default)
     {
         var host = new PipelineHost(options, await PipelineStore.OpenAsync(options.DataFolder, options.Settings, ct));
+        foreach (var projection in host.projections)
+        {
+            await ProjectionLoop.RegisterAsync(host.Store, projection.Name, options.Clock.GetUtcNow().ToUnixTimeMilliseconds(), ct);
+        }
+
+        // Each alone: a receiver that is slow or away delays no other, and no run.
+        host.projecting = Task.WhenAll(host.projections.Select(p =>
+            Task.Run(() => new ProjectionLoop(p, host.Store, options, host.owner).RunAsync(host.drainProjections.Token, host.stopProjections.Token), CancellationToken.None)));
         host.reconciling = Task.Run(() => host.reconciler.RunAsync(host.stop.Token), CancellationToken.None);
         if (options.TakesUpUnfinishedRuns)
         {
@@ -132,12 +149,24 @@ public sealed class PipelineHost : IAsyncDisposable
         await scheduling;
         await Swept;
         await jobs.StoppedAsync();
+
+        // Last: what the end of the runs has to tell. What is not delivered by then waits for the next host.
+        await drainProjections.CancelAsync();
+        stopProjections.CancelAfter(DrainTime);
+        await projecting;
+        foreach (var projection in projections)
+        {
+            projection.Dispose();
+        }
+
         jobs.Dispose();
         reconciler.Dispose();
         owner.Dispose();
         keys.Dispose();
         await Store.DisposeAsync();
         stop.Dispose();
+        drainProjections.Dispose();
+        stopProjections.Dispose();
     }
 
     [AutomaticRetry(Attempts = 0, OnAttemptsExceeded = AttemptsExceededAction.Delete)]

@@ -1,5 +1,6 @@
 using FastDraft.Core.Stages;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Projections;
 
 namespace FastDraft.Server;
 
@@ -48,6 +49,9 @@ public sealed record PipelineOptions
 
     /// <summary>Workflow files that ship with the pipeline: they can be run and copied under their id, not changed. Null or absent: none.</summary>
     public string? WorkflowFolder { get; init; }
+
+    /// <summary>Where what happens is shown outside.</summary>
+    public ProjectionOptions Projections { get; init; } = ProjectionOptions.None;
 
     internal LeaseTiming Lease { get; init; } = LeaseTiming.Default;
 

@@ -1,4 +1,5 @@
 using FastDraft.Core.Stages;
+using FastDraft.Server.Projections;
 using FastDraft.Storage.S3;
 
 namespace FastDraft.Server;
@@ -12,7 +13,7 @@ public sealed record PipelineSettings
     private const string DatabaseVariable = "FASTDRAFT_DATABASE";
 
     /// <summary>Every variable, so that documents and compose files can be held against what is read.</summary>
-    public static IReadOnlyList<string> Variables { get; } = [DatabaseVariable, .. S3Settings.Variables];
+    public static IReadOnlyList<string> Variables { get; } = [DatabaseVariable, .. S3Settings.Variables, .. ProjectionOptions.Variables];
 
     /// <summary>A PostgreSQL connection string as Npgsql reads it; null: SQLite in the data folder.</summary>
     public string? Database { get; init; }
@@ -26,4 +27,8 @@ public sealed record PipelineSettings
     /// <param name="variable">The value of a variable; null or empty where it is not set.</param>
     public static PipelineSettings Read(Func<string, string?> variable) =>
         new() { Database = variable(DatabaseVariable) is { Length: > 0 } text ? text : null, Store = S3Settings.Read(variable) };
+
+    /// <summary>Where what happens is shown outside; read by hosts alone, for a file of subscriptions that is wrong must not keep anyone from looking.</summary>
+    /// <exception cref="StageFailureException">A variable cannot be meant so; its value is not repeated.</exception>
+    public static ProjectionOptions ReadProjections() => ProjectionOptions.Read(name => Environment.GetEnvironmentVariable(name) is { Length: > 0 } text ? text : null);
 }

@@ -33,7 +33,7 @@ internal sealed class TestPipeline(TestDatabase database = TestDatabase.Sqlite, 
     public Task<PipelineHost> StartAsync(double leaseSeconds = 30) => PipelineHost.StartAsync(Options(leaseSeconds));
 
     /// <summary>A host in a process of its own that runs one workflow; null: that ends what others left.</summary>
-    public Process StartHostProcess(JsonObject? workflow, double leaseSeconds = 30, string? failpoint = null)
+    public Process StartHostProcess(JsonObject? workflow, double leaseSeconds = 30, string? failpoint = null, params (string Name, string Value)[] environment)
     {
         var file = PathOf(Guid.CreateVersion7().ToString("N") + ".json");
         if (workflow is not null)
@@ -51,6 +51,11 @@ internal sealed class TestPipeline(TestDatabase database = TestDatabase.Sqlite, 
         if (failpoint is not null)
         {
             start.Environment["FASTDRAFT_FAILPOINT"] = failpoint;
+        }
+
+        foreach (var (name, value) in environment)
+        {
+            start.Environment[name] = value;
         }
 
         return Process.Start(start)!;

@@ -68,6 +68,46 @@ public sealed class CopyStage : IStage
         await File.ReadAllTextAsync(Path.Combine(context.Input("made"), "n.txt"), cancellationToken) + context.Text("suffix"), cancellationToken);
 }
 
+/// <summary>Measures a loss at every step; on request dies once in the middle.</summary>
+public sealed class MeasureStage : IStage
+{
+    public static StageDescriptor Describe() => new(
+        "Measure", 1, "Measures.",
+        [
+            new("points", SettingType.Integer, "How many points.", JsonValue.Create(10)),
+            new("note", SettingType.Text, "Anything; with 'fail' it fails in the end.", JsonValue.Create("")),
+            new("dieOnce", SettingType.Boolean, "Kill itself in the first attempt.", JsonValue.Create(false)),
+        ],
+        [], [new("made", ArtifactKind.Evaluation, "A report.")]);
+
+    public StageDescriptor Descriptor { get; } = Describe();
+
+    public async Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
+    {
+        var points = context.Integer("points")!.Value;
+        var marker = Path.Combine(context.ResumeFolder, "marker");
+        for (var step = 1; step <= points; step++)
+        {
+            context.Events.Metric("loss", 1.0 / step, step);
+            if (context.Flag("dieOnce") && step == points / 2 && !File.Exists(marker))
+            {
+                await File.WriteAllTextAsync(marker, "", cancellationToken);
+
+                // Long enough for the host to have written what came so far.
+                await Task.Delay(1500, cancellationToken);
+                Process.GetCurrentProcess().Kill();
+            }
+        }
+
+        if (context.Text("note") == "fail")
+        {
+            throw new StageFailureException(FailureKind.Data, "There was nothing to measure.", "measure something");
+        }
+
+        await File.WriteAllTextAsync(Path.Combine(context.Output("made"), "report.html"), "<p>measured</p>", cancellationToken);
+    }
+}
+
 /// <summary>Does what a stage should not, and then what it should.</summary>
 public sealed class MisbehaveStage : IStage
 {

@@ -11,7 +11,7 @@ namespace FastDraft.Durability.Worker;
 /// <summary>A host in a process of its own, to be killed and frozen: submits one workflow and ends with it, or ends what others began.</summary>
 public static class HostProgram
 {
-    public static IReadOnlyList<StageDescriptor> Stages { get; } = [MakeStage.Describe(), CopyStage.Describe(), MisbehaveStage.Describe()];
+    public static IReadOnlyList<StageDescriptor> Stages { get; } = [MakeStage.Describe(), CopyStage.Describe(), MeasureStage.Describe(), MisbehaveStage.Describe()];
 
     private static string LightWorker { get; } = Path.Combine(AppContext.BaseDirectory, "light-worker.sh");
 
@@ -57,6 +57,7 @@ public static class HostProgram
         WorkerArguments = [typeof(HostProgram).Assembly.Location],
         Stages = Stages,
         Accelerators = ["cpu"],
+        Projections = PipelineSettings.ReadProjections(),
         Lease = new LeaseTiming(TimeSpan.FromSeconds(leaseSeconds), TimeSpan.FromSeconds(leaseSeconds / 3), TimeSpan.FromSeconds(leaseSeconds * 25 / 30)),
     };
 }

@@ -324,6 +324,9 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .ValueGeneratedOnAdd()
                         .HasColumnType("INTEGER");
 
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
                     b.Property<Guid>("AttemptId")
                         .HasColumnType("TEXT");
 
@@ -342,6 +345,114 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.HasIndex("AttemptId");
 
                     b.ToTable("metrics", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.MlflowAttemptRow", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("TEXT");
+
+                    b.Property<Guid>("AttemptId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<bool>("IsDone")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("Position")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<Guid>("StageRunId")
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Server", "AttemptId");
+
+                    b.HasIndex("Server", "IsDone");
+
+                    b.ToTable("mlflow_attempts", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.MlflowRunRow", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("TEXT");
+
+                    b.Property<Guid>("SubjectId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("ExperimentId")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("MlflowRunId")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Server", "SubjectId");
+
+                    b.ToTable("mlflow_runs", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.OutboxDeliveryRow", b =>
+                {
+                    b.Property<string>("Projection")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("EventId")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("DueAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<bool>("IsQuarantined")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Problem")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Stream")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<int>("Tries")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Projection", "EventId");
+
+                    b.HasIndex("EventId");
+
+                    b.HasIndex("Projection", "Stream");
+
+                    b.ToTable("outbox_deliveries", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.OutboxEventRow", b =>
+                {
+                    b.Property<long>("Id")
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<Guid?>("AttemptId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("DataJson")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Kind")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<Guid?>("RunId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<Guid?>("StageRunId")
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Id");
+
+                    b.ToTable("outbox_events", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.PathDigestRow", b =>
@@ -365,6 +476,56 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.HasKey("Machine", "Path");
 
                     b.ToTable("path_digests", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.ProjectionRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("Since")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Name");
+
+                    b.ToTable("projections", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.ProjectionStateRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("DeliveredAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("LeaseEpoch")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long?>("LeaseExpiresAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("LeaseOwner")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("NumDelivered")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<int>("NumFailures")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("Position")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Problem")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("RetryAt")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Name");
+
+                    b.ToTable("projection_states", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.RunRow", b =>
@@ -815,6 +976,15 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.OutboxDeliveryRow", b =>
+                {
+                    b.HasOne("FastDraft.Persistence.OutboxEventRow", null)
+                        .WithMany("Deliveries")
+                        .HasForeignKey("EventId")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.ScheduleTickRow", b =>
                 {
                     b.HasOne("FastDraft.Persistence.ScheduleRow", null)
@@ -849,6 +1019,11 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .HasForeignKey("RunId")
                         .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.OutboxEventRow", b =>
+                {
+                    b.Navigation("Deliveries");
                 });
 #pragma warning restore 612, 618
         }

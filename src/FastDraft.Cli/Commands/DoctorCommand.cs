@@ -8,6 +8,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Export.OpenVino;
 using FastDraft.Modeling.Native;
 using FastDraft.Server;
+using FastDraft.Server.Projections;
 using FastDraft.Stages.PyTorch;
 using FastDraft.Storage;
 using FastDraft.Storage.FileSystem;
@@ -68,6 +69,7 @@ internal static class DoctorCommand
             await TryAsync("database", "a backup of it, another folder with --data, or FASTDRAFT_DATABASE with a server that answers", () => DatabaseAsync(dataFolder, cancellationToken)),
             await TryAsync("store", "check the disk and the permissions of the data folder", () => StoreAsync(dataFolder, cancellationToken)),
             Disk(dataFolder),
+            .. await ProjectionsAsync(dataFolder, cancellationToken),
         ];
     }
 
@@ -174,6 +176,33 @@ internal static class DoctorCommand
         finally
         {
             Directory.Delete(scratch, recursive: true);
+        }
+    }
+
+    /// <summary>One line for each receiver outside that is told of what happens.</summary>
+    private static async Task<IReadOnlyList<Check>> ProjectionsAsync(string folder, CancellationToken cancellationToken)
+    {
+        const double LongLagSeconds = 300;
+        var settings = PipelineSettings.FromEnvironment();
+        try
+        {
+            // What is not there, or of an older version, is not touched by a look at it.
+            if (PipelineStore.DatabaseOf(folder, settings) is not { Exists: true } database || (await database.ReportAsync(cancellationToken)).Pending.Count > 0)
+            {
+                return [];
+            }
+
+            await using var store = await PipelineStore.OpenAsync(folder, settings, cancellationToken);
+            return [.. (await new ProjectionStore(store, TimeProvider.System).ListAsync(cancellationToken)).Select(p =>
+            {
+                var detail = $"{p.Waiting} waiting ({Figures.Duration(TimeSpan.FromSeconds(p.LagSeconds))}), {p.Quarantined} given up, {p.Delivered} delivered" + (p.Problem is null ? string.Empty : $"; {p.Problem}");
+                return p.Problem is null && p.Quarantined == 0 && p.LagSeconds < LongLagSeconds ? new Check(p.Name, Ok, detail, null)
+                    : new Check(p.Name, Warn, detail, p.Quarantined > 0 ? $"fastdraft projections list says why; fastdraft projections retry {p.Name}" : $"the receiver, and a host with its settings: fastdraft serve; or fastdraft projections forget {p.Name}");
+            })];
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            return [new Check("projections", Fail, e.Message.ReplaceLineEndings(" "), "see database, above")];
         }
     }
 

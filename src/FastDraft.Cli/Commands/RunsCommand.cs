@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Cli.Terminal;
 using FastDraft.Core.Runs;
@@ -7,6 +8,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server;
+using FastDraft.Server.Projections.Mlflow;
 
 namespace FastDraft.Cli.Commands;
 
@@ -43,7 +45,10 @@ internal static class RunsCommand
             }
         });
         Add("show", "A run's stages, attempts and artifacts", [run], async (store, parsed, token) =>
-            Show(await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token), SharedOptions.IsJson(parsed)));
+        {
+            var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
+            Show(view, await MlflowLinks.OfRunAsync(store, view.Id, token), SharedOptions.IsJson(parsed));
+        });
         Add("explain", "Why each stage ran or was reused", [run], async (store, parsed, token) =>
         {
             var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
@@ -185,11 +190,11 @@ internal static class RunsCommand
         }
     }
 
-    private static void Show(RunView run, bool json)
+    private static void Show(RunView run, IReadOnlyDictionary<Guid, Uri> mlflow, bool json)
     {
         if (json)
         {
-            Output.WriteJson(run);
+            Output.WriteJson(WithMlflow(run, mlflow));
             return;
         }
 
@@ -197,6 +202,11 @@ internal static class RunsCommand
         Console.Out.WriteLine($"run       {run.Id}  {StateMark.Of(run.State).Word}");
         Console.Out.WriteLine($"workflow  {RunReport.Title(run, definition)}  {Figures.Short(run.DefinitionDigest)}");
         Console.Out.WriteLine($"began     {Figures.Time(run.CreatedAt)}" + (run.EndedAt is null ? string.Empty : $", took {Took(run.CreatedAt, run.EndedAt)}"));
+        if (mlflow.TryGetValue(run.Id, out var shown))
+        {
+            Console.Out.WriteLine($"mlflow    {shown}");
+        }
+
         foreach (var (name, value) in JsonNode.Parse(run.InputsJson)!.AsObject().Where(p => p.Value is not null))
         {
             Output.WriteText(value!.ToJsonString(Output.Json).Trim('"'), $"  {name} = ");
@@ -232,6 +242,19 @@ internal static class RunsCommand
         }
 
         Console.Out.WriteLine($"why each stage ran: fastdraft runs explain {Figures.Short(run.Id)}");
+    }
+
+    /// <summary>The run as it is, and beside the ids of run and stage runs where MLflow shows them.</summary>
+    private static JsonNode WithMlflow(RunView run, IReadOnlyDictionary<Guid, Uri> mlflow)
+    {
+        var json = JsonSerializer.SerializeToNode(run, Output.Json)!;
+        json["mlflow"] = mlflow.TryGetValue(run.Id, out var shown) ? shown.ToString() : null;
+        foreach (var (stage, node) in run.Stages.Zip(json["stages"]!.AsArray()))
+        {
+            node!["mlflow"] = mlflow.TryGetValue(stage.Id, out var child) ? child.ToString() : null;
+        }
+
+        return json;
     }
 
     private static List<string> Reasons(StageRunView stage) =>

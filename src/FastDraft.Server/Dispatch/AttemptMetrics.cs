@@ -60,7 +60,7 @@ internal sealed class AttemptMetrics(PipelineStore store, Lease lease)
                 async db =>
                 {
                     db.ChangeTracker.AutoDetectChangesEnabled = false;
-                    db.Metrics.AddRange(points.Select(p => new MetricRow { AttemptId = lease.Attempt.Id, Name = p.Name, Step = p.Step, Value = p.Value }));
+                    db.Metrics.AddRange(points.Select(p => new MetricRow { AttemptId = lease.Attempt.Id, Name = p.Name, Step = p.Step, Value = p.Value, At = p.At }));
                     return await lease.HoldAsync(db);
                 },
                 CancellationToken.None);

@@ -24,6 +24,11 @@ internal static class Failpoint
     public const string Committed = "committed";
     public const string JobDone = "job-done";
 
+    /// <summary>Of projections, which run beside the others: an MLflow run is there and not remembered; metric points are there and their position is not.</summary>
+    public const string MlflowRunCreated = "mlflow-run-created";
+    public const string MetricsSent = "metrics-sent";
+
+    /// <summary>Those that every run gets to.</summary>
     public static FrozenSet<string> All { get; } =
         FrozenSet.Create(Submitted, Begun, Answered, BeforeKeyed, Keyed, Leased, InputsReady, WorkerEnded, OutputStored, BeforeCommit, Committing, Committed, JobDone);
 

@@ -4,6 +4,7 @@ using FastDraft.Server.Designer.Instances;
 using FastDraft.Server.Designer.Studio;
 using FastDraft.Server.Events;
 using FastDraft.Server.Gates;
+using FastDraft.Server.Projections;
 using Hangfire;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -52,7 +53,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.Services.AddRouting();
         builder.Services.ConfigureHttpJsonOptions(json => ApiJson.Configure(json.SerializerOptions));
-        builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>().AddSingleton(new GateStore(host.Store, options.Clock));
+        builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>().AddSingleton(new GateStore(host.Store, options.Clock)).AddSingleton(new ProjectionStore(host.Store, options.Clock));
         builder.Services.AddHangfire((_, hangfire) => hangfire.UseStorage(host.Jobs));
 
         var app = builder.Build();
@@ -69,6 +70,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         DesignerApi.Map(app);
         GatesApi.Map(app);
         EventsApi.Map(app);
+        ProjectionsApi.Map(app);
         await app.StartAsync(ct);
         return new PipelineWeb(app);
     }

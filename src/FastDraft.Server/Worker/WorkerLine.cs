@@ -2,7 +2,8 @@ using System.Text.Json;
 
 namespace FastDraft.Server.Worker;
 
-internal readonly record struct MetricPoint(string Name, long Step, double Value);
+/// <param name="At">Unix milliseconds by the worker's clock.</param>
+internal readonly record struct MetricPoint(string Name, long Step, double Value, long At);
 
 /// <summary>
 /// One line of a worker. Only an object whose members have the right types is part of the protocol; everything else that a
@@ -13,7 +14,7 @@ internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (stri
     /// <param name="isProtocol">False for a stream that carries text only.</param>
     public static WorkerLine Read(string line, bool isProtocol, long now)
     {
-        if (isProtocol && line.StartsWith('{') && TryRead(line) is { } known)
+        if (isProtocol && line.StartsWith('{') && TryRead(line, now) is { } known)
         {
             return known;
         }
@@ -21,7 +22,7 @@ internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (stri
         return new WorkerLine(JsonSerializer.Serialize(new { type = "log", level = "Information", message = line, at = now }));
     }
 
-    private static WorkerLine? TryRead(string line)
+    private static WorkerLine? TryRead(string line, long now)
     {
         try
         {
@@ -30,7 +31,7 @@ internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (stri
             return Text(root, "type") switch
             {
                 "metric" => Text(root, "name") is { } name && Number(root, "value") is { } value && double.IsFinite(value) && Whole(root, "step") is { } step
-                    ? new(line, Metric: new(name, step, value)) : null,
+                    ? new(line, Metric: new(name, step, value, Whole(root, "at") is { } at and > 0 ? at : now)) : null,
                 "progress" => Whole(root, "done") is not null && Text(root, "unit") is not null ? new(line) : null,
                 "log" => Text(root, "message") is not null && Text(root, "level") is not null ? new(line) : null,
                 "outcome" => Text(root, "name") is { } outcome ? new(line, Outcome: outcome) : null,

@@ -12,7 +12,7 @@ using Npgsql.EntityFrameworkCore.PostgreSQL.Metadata;
 namespace FastDraft.Migrations.PostgreSql.Migrations
 {
     [DbContext(typeof(PipelineDbContext))]
-    [Migration("20261124165202_Initial")]
+    [Migration("20261124165942_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -373,6 +373,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
                     NpgsqlPropertyBuilderExtensions.UseIdentityByDefaultColumn(b.Property<long>("Id"));
 
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
                     b.Property<Guid>("AttemptId")
                         .HasColumnType("uuid");
 
@@ -392,6 +395,125 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.HasIndex("AttemptId");
 
                     b.ToTable("metrics", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.MlflowAttemptRow", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<Guid>("AttemptId")
+                        .HasColumnType("uuid");
+
+                    b.Property<bool>("IsDone")
+                        .HasColumnType("boolean");
+
+                    b.Property<long>("Position")
+                        .HasColumnType("bigint");
+
+                    b.Property<Guid>("StageRunId")
+                        .HasColumnType("uuid");
+
+                    b.HasKey("Server", "AttemptId");
+
+                    b.HasIndex("Server", "IsDone");
+
+                    b.ToTable("mlflow_attempts", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.MlflowRunRow", b =>
+                {
+                    b.Property<string>("Server")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<Guid>("SubjectId")
+                        .HasColumnType("uuid");
+
+                    b.Property<string>("ExperimentId")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("MlflowRunId")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Server", "SubjectId");
+
+                    b.ToTable("mlflow_runs", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.OutboxDeliveryRow", b =>
+                {
+                    b.Property<string>("Projection")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("EventId")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("DueAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<bool>("IsQuarantined")
+                        .HasColumnType("boolean");
+
+                    b.Property<string>("Problem")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Stream")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<int>("Tries")
+                        .HasColumnType("integer");
+
+                    b.HasKey("Projection", "EventId");
+
+                    b.HasIndex("EventId");
+
+                    b.HasIndex("Projection", "Stream");
+
+                    b.ToTable("outbox_deliveries", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.OutboxEventRow", b =>
+                {
+                    b.Property<long>("Id")
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("bigint");
+
+                    NpgsqlPropertyBuilderExtensions.UseIdentityByDefaultColumn(b.Property<long>("Id"));
+
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
+                    b.Property<Guid?>("AttemptId")
+                        .HasColumnType("uuid");
+
+                    b.Property<string>("DataJson")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Kind")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<Guid?>("RunId")
+                        .HasColumnType("uuid");
+
+                    b.Property<Guid?>("StageRunId")
+                        .HasColumnType("uuid");
+
+                    b.HasKey("Id");
+
+                    b.ToTable("outbox_events", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.PathDigestRow", b =>
@@ -418,6 +540,60 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.HasKey("Machine", "Path");
 
                     b.ToTable("path_digests", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.ProjectionRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("Since")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("Name");
+
+                    b.ToTable("projections", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.ProjectionStateRow", b =>
+                {
+                    b.Property<string>("Name")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("DeliveredAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("LeaseEpoch")
+                        .HasColumnType("bigint");
+
+                    b.Property<long?>("LeaseExpiresAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("LeaseOwner")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("NumDelivered")
+                        .HasColumnType("bigint");
+
+                    b.Property<int>("NumFailures")
+                        .HasColumnType("integer");
+
+                    b.Property<long>("Position")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Problem")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("RetryAt")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("Name");
+
+                    b.ToTable("projection_states", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.RunRow", b =>
@@ -918,6 +1094,15 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                         .IsRequired();
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.OutboxDeliveryRow", b =>
+                {
+                    b.HasOne("FastDraft.Persistence.OutboxEventRow", null)
+                        .WithMany("Deliveries")
+                        .HasForeignKey("EventId")
+                        .OnDelete(DeleteBehavior.Cascade)
+                        .IsRequired();
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.ScheduleTickRow", b =>
                 {
                     b.HasOne("FastDraft.Persistence.ScheduleRow", null)
@@ -952,6 +1137,11 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                         .HasForeignKey("RunId")
                         .OnDelete(DeleteBehavior.Cascade)
                         .IsRequired();
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.OutboxEventRow", b =>
+                {
+                    b.Navigation("Deliveries");
                 });
 #pragma warning restore 612, 618
         }

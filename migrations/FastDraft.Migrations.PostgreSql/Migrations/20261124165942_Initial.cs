@@ -83,6 +83,53 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 });
 
             migrationBuilder.CreateTable(
+                name: "mlflow_attempts",
+                columns: table => new
+                {
+                    Server = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    AttemptId = table.Column<Guid>(type: "uuid", nullable: false),
+                    StageRunId = table.Column<Guid>(type: "uuid", nullable: false),
+                    Position = table.Column<long>(type: "bigint", nullable: false),
+                    IsDone = table.Column<bool>(type: "boolean", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_mlflow_attempts", x => new { x.Server, x.AttemptId });
+                });
+
+            migrationBuilder.CreateTable(
+                name: "mlflow_runs",
+                columns: table => new
+                {
+                    Server = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    SubjectId = table.Column<Guid>(type: "uuid", nullable: false),
+                    ExperimentId = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    MlflowRunId = table.Column<string>(type: "text", nullable: false, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_mlflow_runs", x => new { x.Server, x.SubjectId });
+                });
+
+            migrationBuilder.CreateTable(
+                name: "outbox_events",
+                columns: table => new
+                {
+                    Id = table.Column<long>(type: "bigint", nullable: false)
+                        .Annotation("Npgsql:ValueGenerationStrategy", NpgsqlValueGenerationStrategy.IdentityByDefaultColumn),
+                    At = table.Column<long>(type: "bigint", nullable: false),
+                    Kind = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    RunId = table.Column<Guid>(type: "uuid", nullable: true),
+                    StageRunId = table.Column<Guid>(type: "uuid", nullable: true),
+                    AttemptId = table.Column<Guid>(type: "uuid", nullable: true),
+                    DataJson = table.Column<string>(type: "text", nullable: true, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_outbox_events", x => x.Id);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "path_digests",
                 columns: table => new
                 {
@@ -95,6 +142,38 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 constraints: table =>
                 {
                     table.PrimaryKey("PK_path_digests", x => new { x.Machine, x.Path });
+                });
+
+            migrationBuilder.CreateTable(
+                name: "projection_states",
+                columns: table => new
+                {
+                    Name = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    LeaseOwner = table.Column<string>(type: "text", nullable: true, collation: "C"),
+                    LeaseEpoch = table.Column<long>(type: "bigint", nullable: false),
+                    LeaseExpiresAt = table.Column<long>(type: "bigint", nullable: true),
+                    Position = table.Column<long>(type: "bigint", nullable: false),
+                    NumDelivered = table.Column<long>(type: "bigint", nullable: false),
+                    DeliveredAt = table.Column<long>(type: "bigint", nullable: true),
+                    NumFailures = table.Column<int>(type: "integer", nullable: false),
+                    RetryAt = table.Column<long>(type: "bigint", nullable: true),
+                    Problem = table.Column<string>(type: "text", nullable: true, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_projection_states", x => x.Name);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "projections",
+                columns: table => new
+                {
+                    Name = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Since = table.Column<long>(type: "bigint", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_projections", x => x.Name);
                 });
 
             migrationBuilder.CreateTable(
@@ -167,6 +246,29 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 constraints: table =>
                 {
                     table.PrimaryKey("PK_workflow_definitions", x => x.Id);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "outbox_deliveries",
+                columns: table => new
+                {
+                    Projection = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    EventId = table.Column<long>(type: "bigint", nullable: false),
+                    Stream = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Tries = table.Column<int>(type: "integer", nullable: false),
+                    DueAt = table.Column<long>(type: "bigint", nullable: false),
+                    IsQuarantined = table.Column<bool>(type: "boolean", nullable: false),
+                    Problem = table.Column<string>(type: "text", nullable: true, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_outbox_deliveries", x => new { x.Projection, x.EventId });
+                    table.ForeignKey(
+                        name: "FK_outbox_deliveries_outbox_events_EventId",
+                        column: x => x.EventId,
+                        principalTable: "outbox_events",
+                        principalColumn: "Id",
+                        onDelete: ReferentialAction.Cascade);
                 });
 
             migrationBuilder.CreateTable(
@@ -394,7 +496,8 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     AttemptId = table.Column<Guid>(type: "uuid", nullable: false),
                     Name = table.Column<string>(type: "text", nullable: false, collation: "C"),
                     Step = table.Column<long>(type: "bigint", nullable: false),
-                    Value = table.Column<double>(type: "double precision", nullable: false)
+                    Value = table.Column<double>(type: "double precision", nullable: false),
+                    At = table.Column<long>(type: "bigint", nullable: false)
                 },
                 constraints: table =>
                 {
@@ -444,6 +547,21 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 name: "IX_metrics_AttemptId",
                 table: "metrics",
                 column: "AttemptId");
+
+            migrationBuilder.CreateIndex(
+                name: "IX_mlflow_attempts_Server_IsDone",
+                table: "mlflow_attempts",
+                columns: new[] { "Server", "IsDone" });
+
+            migrationBuilder.CreateIndex(
+                name: "IX_outbox_deliveries_EventId",
+                table: "outbox_deliveries",
+                column: "EventId");
+
+            migrationBuilder.CreateIndex(
+                name: "IX_outbox_deliveries_Projection_Stream",
+                table: "outbox_deliveries",
+                columns: new[] { "Projection", "Stream" });
 
             migrationBuilder.CreateIndex(
                 name: "IX_runs_CreatedAt",
@@ -569,7 +687,22 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 name: "metrics");
 
             migrationBuilder.DropTable(
+                name: "mlflow_attempts");
+
+            migrationBuilder.DropTable(
+                name: "mlflow_runs");
+
+            migrationBuilder.DropTable(
+                name: "outbox_deliveries");
+
+            migrationBuilder.DropTable(
                 name: "path_digests");
+
+            migrationBuilder.DropTable(
+                name: "projection_states");
+
+            migrationBuilder.DropTable(
+                name: "projections");
 
             migrationBuilder.DropTable(
                 name: "schedule_ticks");
@@ -585,6 +718,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
             migrationBuilder.DropTable(
                 name: "attempts");
+
+            migrationBuilder.DropTable(
+                name: "outbox_events");
 
             migrationBuilder.DropTable(
                 name: "schedules");
