@@ -14,13 +14,13 @@ internal static class ProjectionsCommand
         var name = new Argument<string>("name") { Description = "mlflow, openlineage or webhook:NAME" };
         var command = new Command("projections", "Look at what is shown to MLflow, OpenLineage and webhooks");
         var list = new Command("list", "How far each is, and what hinders it") { SharedOptions.Data, SharedOptions.Format };
-        list.SetAction((parsed, token) => With(parsed, token, async projections => Write(await projections.ListAsync(token), SharedOptions.IsJson(parsed))));
+        list.SetAction((parsed, token) => With(parsed, async projections => Write(await projections.ListAsync(token), SharedOptions.IsJson(parsed)), token));
         var retry = new Command("retry", "Try again at once what waits and what was given up; a running host delivers it") { name, SharedOptions.Data };
-        retry.SetAction((parsed, token) => With(parsed, token, async projections =>
-            Console.Out.WriteLine($"{Events(await projections.RetryAsync(parsed.GetValue(name)!, token))} will be tried again")));
+        retry.SetAction((parsed, token) => With(
+            parsed, async projections => Console.Out.WriteLine($"{Events(await projections.RetryAsync(parsed.GetValue(name)!, token))} will be tried again"), token));
         var forget = new Command("forget", "Drop a receiver that is no longer used, and what waits for it") { name, SharedOptions.Data };
-        forget.SetAction((parsed, token) => With(parsed, token, async projections =>
-            Console.Out.WriteLine($"{parsed.GetValue(name)} is forgotten; {Events(await projections.ForgetAsync(parsed.GetValue(name)!, token))} were not delivered")));
+        forget.SetAction((parsed, token) => With(
+            parsed, async projections => Console.Out.WriteLine($"{parsed.GetValue(name)} is forgotten; {Events(await projections.ForgetAsync(parsed.GetValue(name)!, token))} were not delivered"), token));
         foreach (var sub in new[] { list, retry, forget })
         {
             command.Subcommands.Add(sub);
@@ -56,7 +56,7 @@ internal static class ProjectionsCommand
         }
     }
 
-    private static Task<int> With(ParseResult parsed, CancellationToken token, Func<ProjectionStore, Task> action) => CliErrors.GuardAsync(async () =>
+    private static Task<int> With(ParseResult parsed, Func<ProjectionStore, Task> action, CancellationToken token) => CliErrors.GuardAsync(async () =>
     {
         await using var store = await EmbeddedPipeline.OpenAsync(parsed, token);
         await action(new ProjectionStore(store, TimeProvider.System));

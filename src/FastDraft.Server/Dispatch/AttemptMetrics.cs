@@ -39,9 +39,16 @@ internal sealed class AttemptMetrics(PipelineStore store, Lease lease)
             await Task.Delay(Interval, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             await WriteAsync();
         }
+
+        // What came while the last of those wrote; where the database is away, until it is back or the attempt is fenced.
+        while (!await WriteAsync() && !lease.Lost.IsCancellationRequested)
+        {
+            await Task.Delay(Interval, lease.Lost).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
     }
 
-    private async Task WriteAsync()
+    /// <returns>False: the database did not take them, and they still wait.</returns>
+    private async Task<bool> WriteAsync()
     {
         List<MetricPoint> points;
         lock (gate)
@@ -51,7 +58,7 @@ internal sealed class AttemptMetrics(PipelineStore store, Lease lease)
 
         if (points.Count == 0)
         {
-            return;
+            return true;
         }
 
         try
@@ -64,6 +71,7 @@ internal sealed class AttemptMetrics(PipelineStore store, Lease lease)
                     return await lease.HoldAsync(db);
                 },
                 CancellationToken.None);
+            return true;
         }
         catch (Exception e) when (PipelineDatabase.IsTrouble(e))
         {
@@ -73,6 +81,8 @@ internal sealed class AttemptMetrics(PipelineStore store, Lease lease)
                 // Older points first; Add thins them out when they become too many.
                 waiting = points.Count + waiting.Count <= MaxWaiting ? [.. points, .. waiting] : [.. points.Where((_, i) => i % 2 == 0), .. waiting];
             }
+
+            return false;
         }
     }
 }

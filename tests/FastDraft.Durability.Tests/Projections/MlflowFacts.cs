@@ -263,7 +263,9 @@ public sealed class MlflowFacts(MlflowBackend mlflow) : IDisposable
     {
         var shown = await mlflow.PointsAsync(await mlflow.StageRunAsync(run.Stages.Single(s => s.Stage == "Measure")), "loss");
         var made = (await store.Queries.MetricsAsync(run.Id)).Where(m => m.Stage == "Measure").Select(m => (m.Step, m.Value)).Order().ToList();
-        Assert.Equal(Points, made.Count);
+
+        // An attempt that died with its host left some of its own.
+        Assert.InRange(made.Count, Points, 2 * Points);
         Assert.Equal(made, shown.Select(p => (p.Step, p.Value)));
         Assert.All(shown, p => Assert.InRange(DateTimeOffset.FromUnixTimeMilliseconds(p.At), run.CreatedAt, run.EndedAt!.Value));
     }
