@@ -22,6 +22,7 @@ internal static class CommandLine
             ModelsCommand.Build(),
             ProjectionsCommand.Build(),
             CacheCommand.Build(),
+            GcCommand.Build(),
             GenerateCommand.Build(),
             DoctorCommand.Build(),
             CompletionCommand.Build(),

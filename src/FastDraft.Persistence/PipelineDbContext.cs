@@ -30,6 +30,10 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<ProjectionStateRow> ProjectionStates => Set<ProjectionStateRow>();
     public DbSet<MlflowRunRow> MlflowRuns => Set<MlflowRunRow>();
     public DbSet<MlflowAttemptRow> MlflowAttempts => Set<MlflowAttemptRow>();
+    public DbSet<BlobRow> Blobs => Set<BlobRow>();
+    public DbSet<ArtifactBlobRow> ArtifactBlobs => Set<ArtifactBlobRow>();
+    public DbSet<CollectionRow> Collections => Set<CollectionRow>();
+    public DbSet<PinRow> Pins => Set<PinRow>();
 
     /// <summary>Unix milliseconds by the database's clock: leases live on it alone. Only inside a query.</summary>
     public static long DatabaseNow() => throw new NotSupportedException("DatabaseNow is translated to SQL; it has no value outside a query.");
@@ -82,6 +86,8 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         attempt.HasIndex(r => new { r.StageRunId, r.Number }).IsUnique();
         attempt.HasOne<StageRunRow>().WithMany().HasForeignKey(r => r.StageRunId);
         modelBuilder.ApplyConfiguration(new AttemptLogConfiguration());
+        var blobs = new BlobRowsConfiguration();
+        modelBuilder.ApplyConfiguration<BlobRow>(blobs).ApplyConfiguration<ArtifactBlobRow>(blobs).ApplyConfiguration<CollectionRow>(blobs).ApplyConfiguration<PinRow>(blobs);
         modelBuilder.Entity<ArtifactRow>().ToTable("artifacts").HasKey(r => r.Digest);
         var port = modelBuilder.Entity<StageRunPortRow>().ToTable("stage_run_ports");
         port.HasKey(r => new { r.StageRunId, r.IsOutput, r.Port });

@@ -6,6 +6,7 @@ using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
 using FastDraft.Server.Events;
 using FastDraft.Server.Projections;
+using FastDraft.Server.Retention;
 using FastDraft.Server.Scheduling;
 using Hangfire;
 
@@ -87,7 +88,7 @@ public sealed class PipelineHost : IAsyncDisposable
         if (options.TakesUpUnfinishedRuns)
         {
             // A host that works for one run only must not start others.
-            host.scheduling = Task.Run(() => host.schedules.RunAsync(host.stop.Token), CancellationToken.None);
+            host.scheduling = Task.Run(() => Task.WhenAll(host.schedules.RunAsync(host.stop.Token), new CollectionLoop(host.Store, options).RunAsync(host.stop.Token)), CancellationToken.None);
         }
 
         host.Swept = Task.Run(() => host.sweeper.SweepAsync(host.stop.Token), CancellationToken.None);

@@ -25,27 +25,27 @@ public interface IArtifactStore
     /// <exception cref="StageFailureException">It is absent or damaged, or the store does not answer.</exception>
     Task<byte[]> ReadAsync(Digest digest, string path, CancellationToken cancellationToken);
 
-    /// <summary>What is wrong with an artifact, one message for each file; empty when it is good.</summary>
+    /// <summary>What is wrong with an artifact; empty when it is good.</summary>
     /// <param name="depth">Whether every byte is read again.</param>
     /// <exception cref="StageFailureException">The store does not answer.</exception>
-    Task<IReadOnlyList<string>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken);
+    Task<IReadOnlyList<BlobDamage>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken);
 
-    /// <summary>
-    /// Held from the first put of an artifact until the commit that references it: nothing is collected in between. It ends with its process.
-    /// </summary>
-    Task<IDisposable> BeginPublishAsync(CancellationToken cancellationToken);
+    /// <summary>Every blob that is there, in no order. It ends early with an exception only.</summary>
+    IAsyncEnumerable<StoredBlob> ListAsync(CancellationToken cancellationToken);
 
-    /// <summary>
-    /// Removes the damaged blobs of an artifact, so that nobody reads them again; whole ones, which other artifacts may share, stay.
-    /// False, with nothing done, while somebody publishes: putting the same bytes again repairs a blob as well.
-    /// </summary>
-    Task<bool> EvictAsync(Digest digest, CancellationToken cancellationToken);
+    /// <summary>Deletes one blob; nothing happens where it is not. Whether it may go is for the caller to know: the store has no references.</summary>
+    Task DeleteAsync(Digest blob, CancellationToken cancellationToken);
 
-    /// <summary>
-    /// Deletes every blob that no artifact of <paramref name="referenced"/> needs, and what killed writers left. The number of files deleted.
-    /// </summary>
-    Task<int> CollectAsync(Func<Task<IReadOnlyList<Digest>>> referenced, CancellationToken cancellationToken);
+    /// <summary>Removes what writers that ended left unfinished more than so long ago. How many.</summary>
+    Task<int> RemoveAbandonedAsync(TimeSpan age, CancellationToken cancellationToken);
 }
+
+/// <param name="Modified">When it was last put.</param>
+public sealed record StoredBlob(Digest Digest, long SizeBytes, DateTimeOffset Modified);
+
+/// <param name="Blob">The blob that is missing or has other bytes: a file's, or the manifest's own.</param>
+/// <param name="Message">For people, with the file's name.</param>
+public sealed record BlobDamage(Digest Blob, bool IsMissing, string Message);
 
 /// <summary>How closely <see cref="IArtifactStore.VerifyAsync"/> looks.</summary>
 public enum VerifyDepth

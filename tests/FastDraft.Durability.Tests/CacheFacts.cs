@@ -73,7 +73,7 @@ public abstract class CacheFacts(TestDatabase database) : IDisposable
         bytes[0] ^= 1;
         File.Delete(blob);
         await File.WriteAllBytesAsync(blob, bytes);
-        Assert.Contains("'n.txt' is damaged", Assert.Single(await host.Store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, CancellationToken.None)), StringComparison.Ordinal);
+        Assert.Contains("'n.txt' is damaged", Assert.Single(await host.Store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, CancellationToken.None)).Message, StringComparison.Ordinal);
 
         var second = await FinishAsync(host, MakeAndCopy());
         Assert.Equal([StageRunState.Succeeded, StageRunState.Cached], second.Stages.Select(s => s.State));

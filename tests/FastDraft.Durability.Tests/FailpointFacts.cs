@@ -2,6 +2,7 @@ using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Server;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Retention;
 using Microsoft.EntityFrameworkCore;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
@@ -46,6 +47,7 @@ public abstract class FailpointFacts(TestDatabase database) : IDisposable
             Assert.Empty(Folders("scratch"));
             Assert.Empty(Folders("resume"));
             Assert.Empty(Folders("trash"));
+            await new Collector(next.Store, TimeProvider.System).CollectAsync(new KeepRules(), TimeSpan.Zero, dryRun: false, CancellationToken.None);
             Assert.Equal(await ReferencedAsync(next.Store), Directory.EnumerateFiles(Path.Combine(pipeline.Data, "cas", "sha256"), "*", SearchOption.AllDirectories).Select(p => Path.GetFileName(p)!).ToHashSet());
         }
 

@@ -1,6 +1,5 @@
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
-using FastDraft.Storage;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
 
@@ -38,24 +37,5 @@ public sealed class SweeperFacts : IDisposable
         await File.WriteAllTextAsync(gate, "");
         var run = await WaitAsync(host, id);
         Assert.Equal((RunState.Succeeded, 1), (run.State, run.Stages[0].Attempts.Count));
-    }
-
-    [Fact]
-    public async Task Orphans_stay_while_somebody_publishes()
-    {
-        await using var host = await pipeline.StartAsync();
-        await host.Swept;
-        var source = Directory.CreateDirectory(pipeline.PathOf("source")).FullName;
-        await File.WriteAllTextAsync(Path.Combine(source, "a.txt"), "orphan");
-        Digest digest;
-        using (await host.Store.Artifacts.BeginPublishAsync(CancellationToken.None))
-        {
-            (digest, _) = await host.Store.Artifacts.PutFolderAsync(ArtifactKind.Corpus, source, CancellationToken.None);
-            Assert.Equal(0, await host.Store.Artifacts.CollectAsync(() => Task.FromResult<IReadOnlyList<Digest>>([]), CancellationToken.None));
-            Assert.Empty(await host.Store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, CancellationToken.None));
-        }
-
-        Assert.Equal(0, await host.Store.Artifacts.CollectAsync(() => Task.FromResult<IReadOnlyList<Digest>>([digest]), CancellationToken.None));
-        Assert.Equal(2, await host.Store.Artifacts.CollectAsync(() => Task.FromResult<IReadOnlyList<Digest>>([]), CancellationToken.None));
     }
 }

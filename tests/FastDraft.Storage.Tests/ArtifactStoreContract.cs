@@ -62,7 +62,7 @@ public abstract class ArtifactStoreContract
         var (digest, _) = await Store.PutFolderAsync(ArtifactKind.Model, source, Token);
         await ReplaceAsync(Digest.OfBytes(bytes), gone ? null : [.. bytes[..^1], (byte)(bytes[^1] ^ 1)]);
 
-        Assert.Contains("'weights.bin' is " + (gone ? "missing" : "damaged"), Assert.Single(await Store.VerifyAsync(digest, VerifyDepth.Full, Token)), StringComparison.Ordinal);
+        Assert.Contains("'weights.bin' is " + (gone ? "missing" : "damaged"), Assert.Single(await Store.VerifyAsync(digest, VerifyDepth.Full, Token)).Message, StringComparison.Ordinal);
         var target = Scratch.Of("out");
         var failure = await Assert.ThrowsAsync<StageFailureException>(() => Store.MaterializeAsync(digest, target, Token));
         Assert.Equal(FailureKind.Data, failure.Kind);
@@ -82,7 +82,7 @@ public abstract class ArtifactStoreContract
         var failure = await Assert.ThrowsAsync<StageFailureException>(() => Store.ManifestAsync(digest, Token));
         Assert.Contains(digest.ToString(), failure.Message, StringComparison.Ordinal);
         Assert.NotNull(failure.Hint);
-        Assert.Contains(digest.ToString(), Assert.Single(await Store.VerifyAsync(digest, VerifyDepth.Cheap, Token)), StringComparison.Ordinal);
+        Assert.Contains(digest.ToString(), Assert.Single(await Store.VerifyAsync(digest, VerifyDepth.Cheap, Token)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -121,6 +121,32 @@ public abstract class ArtifactStoreContract
         await ReplaceAsync(digest, [.. manifest.ToCanonicalJson(), (byte)' ']);
         Assert.Contains("manifest", (await Assert.ThrowsAsync<StageFailureException>(() => Store.ManifestAsync(digest, Token))).Message, StringComparison.Ordinal);
         Assert.NotEmpty(await Store.VerifyAsync(digest, VerifyDepth.Full, Token));
+    }
+
+    [Fact]
+    public async Task What_is_there_is_listed_until_it_is_deleted()
+    {
+        var (digest, manifest) = await Store.PutFolderAsync(ArtifactKind.Model, Scratch.With(("a", Guid.CreateVersion7().ToByteArray()), ("b", [1, 2, 3])), Token);
+        var blobs = await ListAsync();
+        Assert.Equal(manifest.Files.Select(f => f.Digest).Append(digest).ToHashSet(), blobs.Select(b => b.Digest).ToHashSet());
+        Assert.Equal(3, blobs.Single(b => b.Digest == Digest.OfBytes([1, 2, 3])).SizeBytes);
+        Assert.All(blobs, b => Assert.InRange(TimeProvider.System.GetUtcNow() - b.Modified, TimeSpan.FromMinutes(-1), TimeSpan.FromMinutes(1)));
+
+        await Store.DeleteAsync(Digest.OfBytes([1, 2, 3]), Token);
+        await Store.DeleteAsync(Digest.OfBytes([1, 2, 3]), Token);
+        Assert.Equal(2, (await ListAsync()).Count);
+        Assert.Equal((Digest.OfBytes([1, 2, 3]), true), Assert.Single(await Store.VerifyAsync(digest, VerifyDepth.Cheap, Token)) is var damage ? (damage.Blob, damage.IsMissing) : default);
+
+        async Task<List<StoredBlob>> ListAsync()
+        {
+            var found = new List<StoredBlob>();
+            await foreach (var blob in Store.ListAsync(Token))
+            {
+                found.Add(blob);
+            }
+
+            return found;
+        }
     }
 
     private static IEnumerable<string> Files(string folder) => Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(folder, f)).Order(StringComparer.Ordinal);

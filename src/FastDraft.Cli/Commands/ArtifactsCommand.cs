@@ -3,20 +3,25 @@ using System.Globalization;
 using FastDraft.Cli.Terminal;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
+using FastDraft.Persistence;
 using FastDraft.Server;
+using FastDraft.Server.Retention;
 using FastDraft.Storage;
+using FastDraft.Storage.S3;
 
 namespace FastDraft.Cli.Commands;
 
-/// <summary><c>fastdraft artifacts list|show|verify|get</c> and <c>fastdraft lineage</c></summary>
+/// <summary><c>fastdraft artifacts list|show|verify|get|pin|unpin</c> and <c>fastdraft lineage</c></summary>
 internal static class ArtifactsCommand
 {
+    private static readonly TimeSpan LinkValid = TimeSpan.FromMinutes(15);
+
     public static IEnumerable<Command> Build()
     {
-        var command = new Command("artifacts", "List, show, verify and fetch artifacts");
+        var command = new Command("artifacts", "List, show, verify, fetch and keep artifacts");
         var artifact = new Argument<string>("artifact") { Description = "Digest or unique prefix of one" };
         var optional = new Argument<string?>("artifact") { Description = "Digest or unique prefix; all when absent", Arity = ArgumentArity.ZeroOrOne };
-        var folder = new Argument<string>("folder") { Description = "Folder to write into; must not exist or be empty" };
+        var folder = new Argument<string?>("folder") { Description = "Folder to write into; must not exist or be empty", Arity = ArgumentArity.ZeroOrOne };
         var kind = new Option<string?>("--kind") { Description = "Only this kind" };
         var limit = new Option<int>("--limit") { Description = "Artifacts to list", DefaultValueFactory = _ => 100 };
 
@@ -43,14 +48,29 @@ internal static class ArtifactsCommand
         show.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            var retention = await Pins.ShowAsync(store, view.Digest, token);
+            if (retention.Collected is { } collected)
+            {
+                if (SharedOptions.IsJson(parsed))
+                {
+                    Output.WriteJson(new { view.Digest, view.Kind, view.SizeBytes, view.CreatedAt, view.RunId, view.Stage, Collected = collected });
+                }
+                else
+                {
+                    Console.Out.WriteLine($"{view.Digest}  {view.Kind}  {Figures.Bytes(view.SizeBytes)}\nmade by stage {view.Stage} of run {view.RunId}, {Figures.Time(view.CreatedAt)}\ncollected {Figures.Time(collected.At)}: {collected.Why}\n{Again(view)}");
+                }
+
+                return ExitCode.Ok;
+            }
+
             var manifest = await store.Artifacts.ManifestAsync(Digest.Parse(view.Digest), token);
             if (SharedOptions.IsJson(parsed))
             {
-                Output.WriteJson(new { view.Digest, view.Kind, view.SizeBytes, view.CreatedAt, view.RunId, view.Stage, Files = manifest.Files.Select(f => new { f.Path, f.SizeBytes, Digest = f.Digest.ToString() }) });
+                Output.WriteJson(new { view.Digest, view.Kind, view.SizeBytes, view.CreatedAt, view.RunId, view.Stage, retention.Pin, Files = manifest.Files.Select(f => new { f.Path, f.SizeBytes, Digest = f.Digest.ToString() }) });
             }
             else
             {
-                Console.Out.WriteLine($"{view.Digest}  {view.Kind}  {Figures.Bytes(view.SizeBytes)}\nmade by stage {view.Stage} of run {view.RunId}, {Figures.Time(view.CreatedAt)}\n");
+                Console.Out.WriteLine($"{view.Digest}  {view.Kind}  {Figures.Bytes(view.SizeBytes)}\nmade by stage {view.Stage} of run {view.RunId}, {Figures.Time(view.CreatedAt)}\n{(retention.Pin is { } pin ? $"pinned by {pin.By}, {Figures.Time(pin.At)}: {pin.Reason}\n" : string.Empty)}");
                 Output.WriteTable([["FILE", "BYTES", "DIGEST"], .. manifest.Files.Select(f => new[] { f.Path, f.SizeBytes.ToString("N0", CultureInfo.InvariantCulture), f.Digest.ToString() })]);
             }
 
@@ -66,7 +86,10 @@ internal static class ArtifactsCommand
             var damaged = new List<(string Digest, string Kind, string Message)>();
             foreach (var view in artifacts)
             {
-                damaged.AddRange((await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), VerifyDepth.Full, token)).Select(message => (view.Digest, view.Kind, message)));
+                if ((await Pins.ShowAsync(store, view.Digest, token)).Collected is null)
+                {
+                    damaged.AddRange((await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), VerifyDepth.Full, token)).Select(d => (view.Digest, view.Kind, d.Message)));
+                }
             }
 
             if (SharedOptions.IsJson(parsed))
@@ -82,11 +105,30 @@ internal static class ArtifactsCommand
             return damaged.Count == 0 ? ExitCode.Ok : ExitCode.Data;
         }, token));
 
-        var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, SharedOptions.Data };
+        var links = new Option<bool>("--url") { Description = $"Print addresses from which anybody can read the files for {LinkValid.TotalMinutes:0} minutes, instead of copying them; only of an S3 store" };
+        var get = new Command("get", "Copy an artifact's files into a folder") { artifact, folder, links, SharedOptions.Data };
         get.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
-            var target = Path.GetFullPath(parsed.GetValue(folder)!);
+            if ((await Pins.ShowAsync(store, view.Digest, token)).Collected is { } collected)
+            {
+                throw new CliException(ExitCode.Data, $"The bytes of artifact {view.Digest} were collected {Figures.Time(collected.At)}: {collected.Why}.", Again(view));
+            }
+
+            if (parsed.GetValue(links))
+            {
+                var bucket = store.Artifacts as S3ArtifactStore
+                    ?? throw new CliException(ExitCode.Config, "Artifacts of this pipeline are files of the data folder: they have no addresses.", $"fastdraft artifacts get {Figures.Short(view.Digest)} FOLDER");
+                foreach (var file in (await store.Artifacts.ManifestAsync(Digest.Parse(view.Digest), token)).Files)
+                {
+                    Console.Out.WriteLine($"{file.Path}\t{await bucket.LinkAsync(file, LinkValid)}");
+                }
+
+                await Console.Error.WriteLineAsync($"valid until {Figures.Time(TimeProvider.System.GetUtcNow() + LinkValid)}, for anybody who has them");
+                return ExitCode.Ok;
+            }
+
+            var target = Path.GetFullPath(parsed.GetValue(folder) ?? throw new CliException(ExitCode.Config, "Nothing says where to.", $"fastdraft artifacts get {Figures.Short(view.Digest)} FOLDER"));
             if (Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any())
             {
                 throw new CliException(ExitCode.Config, $"Folder '{target}' is not empty; an artifact is copied into a folder of its own.", "a new folder");
@@ -97,10 +139,31 @@ internal static class ArtifactsCommand
             return ExitCode.Ok;
         }, token));
 
+        var reason = new Option<string>("--reason") { Description = "Why it is to be kept", Required = true };
+        var by = new Option<string>("--by") { Description = "Who decides", DefaultValueFactory = _ => Environment.UserName };
+        var pin = new Command("pin", "Keep an artifact whatever the rules of gc say") { artifact, reason, by, SharedOptions.Data };
+        pin.SetAction((parsed, token) => WithStore(parsed, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            await Pins.PinAsync(store, view.Digest, parsed.GetValue(reason)!, parsed.GetValue(by)!, TimeProvider.System.GetUtcNow(), token);
+            Console.Out.WriteLine($"{view.Digest} is kept");
+            return ExitCode.Ok;
+        }, token));
+
+        var unpin = new Command("unpin", "Leave an artifact to the rules of gc again") { artifact, SharedOptions.Data };
+        unpin.SetAction((parsed, token) => WithStore(parsed, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            Console.Out.WriteLine(await Pins.UnpinAsync(store, view.Digest, token) ? $"{view.Digest} is left to the rules" : $"{view.Digest} was not pinned");
+            return ExitCode.Ok;
+        }, token));
+
         command.Subcommands.Add(list);
         command.Subcommands.Add(show);
         command.Subcommands.Add(verify);
         command.Subcommands.Add(get);
+        command.Subcommands.Add(pin);
+        command.Subcommands.Add(unpin);
         yield return command;
 
         var downstream = new Option<bool>("--downstream") { Description = "What was made from it, instead of what made it" };
@@ -124,6 +187,8 @@ internal static class ArtifactsCommand
         }, token));
         yield return lineage;
     }
+
+    private static string Again(ArtifactView view) => view.RunId is { } run ? $"make it again: fastdraft runs retry {Figures.Short(run)}" : "nothing says what made it";
 
     private static Task<int> WithStore(ParseResult parsed, Func<PipelineStore, Task<int>> action, CancellationToken cancellationToken) => CliErrors.GuardAsync(async () =>
     {

@@ -12,6 +12,7 @@ using FastDraft.Server.Projections;
 using FastDraft.Stages.PyTorch;
 using FastDraft.Storage;
 using FastDraft.Storage.FileSystem;
+using FastDraft.Storage.S3;
 
 namespace FastDraft.Cli.Commands;
 
@@ -19,6 +20,8 @@ namespace FastDraft.Cli.Commands;
 internal static class DoctorCommand
 {
     private const long MinimumFreeBytes = 2L << 30;
+
+    private static readonly TimeSpan MaxSkew = TimeSpan.FromMinutes(5);
     private const string Ok = "ok", Warn = "warn", Fail = "fail";
 
     public static Command Build()
@@ -160,6 +163,11 @@ internal static class DoctorCommand
 
     private static async Task<Check> StoreAsync(string folder, CancellationToken cancellationToken)
     {
+        if (PipelineSettings.FromEnvironment().Store is { } bucket)
+        {
+            return await BucketAsync(bucket, folder, cancellationToken);
+        }
+
         // A store of its own in the same folder: the real one keeps only what stages made.
         var scratch = Path.Join(folder, ".doctor-" + Guid.CreateVersion7().ToString("N", CultureInfo.InvariantCulture));
         var source = Path.Join(scratch, "in");
@@ -204,6 +212,16 @@ internal static class DoctorCommand
         {
             return [new Check("projections", Fail, e.Message.ReplaceLineEndings(" "), "see database, above")];
         }
+    }
+
+    private static async Task<Check> BucketAsync(S3Settings bucket, string folder, CancellationToken cancellationToken)
+    {
+        using var store = new S3ArtifactStore(bucket, Path.Join(folder, "cache"));
+        var (roundTrip, skew) = await store.ProbeAsync(cancellationToken);
+        var detail = $"{bucket} answers in {roundTrip.TotalMilliseconds.ToString("F0", CultureInfo.InvariantCulture)} ms, its clock is {Math.Abs(skew.TotalSeconds).ToString("F0", CultureInfo.InvariantCulture)} s {(skew < TimeSpan.Zero ? "behind" : "ahead")}";
+        return skew.Duration() > MaxSkew
+            ? new Check("store", Fail, detail, "set the clocks: servers refuse requests from 15 minutes on")
+            : new Check("store", Ok, detail, null);
     }
 
     private static Check Disk(string folder)

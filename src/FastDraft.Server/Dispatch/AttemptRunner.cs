@@ -10,6 +10,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Registry;
+using FastDraft.Server.Retention;
 using FastDraft.Server.Worker;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
@@ -20,6 +21,9 @@ namespace FastDraft.Server.Dispatch;
 internal sealed record AttemptOutcome(int? ExitCode, string? Failure, string? Hint, long? PeakRssBytes = null)
 {
     public IReadOnlyList<(string Port, Digest Digest, ArtifactManifest Manifest)> Outputs { get; init; } = [];
+
+    /// <summary>The last garbage collection that was over before the first output was put.</summary>
+    public long LastOver { get; init; }
 
     /// <summary>The outcome the stage chose; null is its first.</summary>
     public string? Outcome { get; init; }
@@ -62,8 +66,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         var scratch = store.ScratchFolder(lease.Attempt.Id);
         try
         {
-            using var publishing = new Publishing(store.Artifacts);
-            var outcome = await WorkAsync(lease, scratch, publishing, stop.Token);
+            var outcome = await WorkAsync(lease, scratch, stop.Token);
             if (hostStop.IsCancellationRequested && outcome.ExitCode != ExitCode.Ok)
             {
                 outcome = new AttemptOutcome(null, "The host stopped.", null);
@@ -73,7 +76,10 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                 outcome = Fenced(lease);
             }
 
-            await CommitAsync(lease, outcome, hostStop);
+            while (!await TryCommitAsync(lease, outcome, hostStop))
+            {
+                outcome = await PutAgainAsync(outcome, scratch, stop.Token);
+            }
         }
         finally
         {
@@ -119,7 +125,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
     public Task<bool> TakeOverAsync(StageRunRow row, CancellationToken ct) =>
         TryEndAsync(row, new AttemptOutcome(null, "The host died while the stage ran.", "more memory or a smaller batchSize, if it was that; then fastdraft runs retry"), takenOver: true, ct);
 
-    private async Task<AttemptOutcome> WorkAsync(Lease lease, string scratch, Publishing publishing, CancellationToken stop)
+    private async Task<AttemptOutcome> WorkAsync(Lease lease, string scratch, CancellationToken stop)
     {
         var row = lease.StageRun;
         try
@@ -150,7 +156,12 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             }
 
             await keys.RequireUnchangedAsync(stage, settings, StageKey.FromJson(row.KeyJson!), stop);
-            await publishing.BeginAsync(stop);
+            long lastOver;
+            await using (var db = store.Open())
+            {
+                lastOver = await BlobLedger.LastOverAsync(db, stop);
+            }
+
             var outputs = new List<(string Port, Digest Digest, ArtifactManifest Manifest)>();
             foreach (var output in stage.Outputs)
             {
@@ -164,7 +175,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                 Failpoint.Reach(Failpoint.OutputStored);
             }
 
-            return new AttemptOutcome(ExitCode.Ok, null, null, result.PeakRssBytes) { Outputs = outputs, Outcome = result.Outcome };
+            return new AttemptOutcome(ExitCode.Ok, null, null, result.PeakRssBytes) { Outputs = outputs, LastOver = lastOver, Outcome = result.Outcome };
         }
         catch (StageFailureException e)
         {
@@ -194,6 +205,29 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         }
     }
 
+    /// <summary>Stores the outputs once more, from the scratch folder, after a collection that may have taken some of them.</summary>
+    private async Task<AttemptOutcome> PutAgainAsync(AttemptOutcome outcome, string scratch, CancellationToken stop)
+    {
+        try
+        {
+            var lastOver = await BlobLedger.WaitUntilOverAsync(store, stop);
+            foreach (var (port, _, manifest) in outcome.Outputs)
+            {
+                await store.Artifacts.PutFolderAsync(manifest.Kind, Path.Combine(scratch, "out", port), stop);
+            }
+
+            return outcome with { LastOver = lastOver };
+        }
+        catch (StageFailureException e)
+        {
+            return AttemptOutcome.Of(e);
+        }
+        catch (Exception e) when (e is IOException or OperationCanceledException || PipelineDatabase.IsTrouble(e))
+        {
+            return new AttemptOutcome(null, "What it made was collected and could not be stored again: " + e.Message, null);
+        }
+    }
+
     private async Task<Dictionary<string, string>> MaterializeInputsAsync(Guid id, string scratch, CancellationToken stop)
     {
         await using var db = store.Open();
@@ -209,7 +243,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             catch (StageFailureException e) when (e.Kind == FailureKind.Data)
             {
                 // So that a retry of the run finds it gone and makes it again.
-                await store.Artifacts.EvictAsync(digest, stop);
+                await new Collector(store, options.Clock).EvictAsync(await store.Artifacts.VerifyAsync(digest, VerifyDepth.Full, stop), stop);
                 throw;
             }
         }
@@ -241,8 +275,11 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
         }
     }
 
-    /// <summary>Commits until the database takes it: what the attempt made is stored already and would be lost for nothing.</summary>
-    private async Task CommitAsync(Lease lease, AttemptOutcome outcome, CancellationToken hostStop)
+    /// <summary>
+    /// Commits until the database takes it: what the attempt made is stored already and would be lost for nothing. False: some of it
+    /// has been collected in between and must be put again.
+    /// </summary>
+    private async Task<bool> TryCommitAsync(Lease lease, AttemptOutcome outcome, CancellationToken hostStop)
     {
         while (true)
         {
@@ -258,7 +295,11 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                     }
                 }
 
-                return;
+                return true;
+            }
+            catch (CollectedMeanwhileException)
+            {
+                return false;
             }
             catch (Exception e) when (PipelineDatabase.IsTrouble(e) && !hostStop.IsCancellationRequested)
             {
@@ -335,6 +376,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                 }
 
                 db.Ports.Add(new StageRunPortRow { StageRunId = row.Id, IsOutput = true, Port = port, Kind = manifest.Kind, Digest = digest.ToString() });
+                await BlobLedger.ReferenceAsync(db, digest, manifest, outcome.LastOver, ct);
             }
 
             if (state == StageRunState.Succeeded)
@@ -371,15 +413,5 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             // The sweep of the next host finds it dead.
             Trace.TraceWarning(e.Message);
         }
-    }
-
-    /// <summary>From the first put to the commit.</summary>
-    private sealed class Publishing(IArtifactStore artifacts) : IDisposable
-    {
-        private IDisposable? held;
-
-        public async Task BeginAsync(CancellationToken ct) => held = await artifacts.BeginPublishAsync(ct);
-
-        public void Dispose() => held?.Dispose();
     }
 }

@@ -47,22 +47,23 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
 
     /// <summary>
     /// The newest stage run with this key whose outputs are all whole. What was damaged on the way there is told in
-    /// <paramref name="damaged"/>: artifact and what is wrong with it.
+    /// <paramref name="damaged"/>; what has been collected is passed over.
     /// </summary>
-    public async Task<CacheHit?> FindAsync(PipelineDbContext db, Digest key, ICollection<(Digest Artifact, string Damage)> damaged, CancellationToken ct)
+    public async Task<CacheHit?> FindAsync(PipelineDbContext db, Digest key, ICollection<BlobDamage> damaged, CancellationToken ct)
     {
         var text = key.ToString();
         foreach (var row in await db.StageRuns.AsNoTracking().Where(s => s.KeyDigest == text && s.State == StageRunState.Succeeded)
             .OrderByDescending(s => s.EndedAt).Take(3).ToListAsync(ct))
         {
             var outputs = await db.Ports.AsNoTracking().Where(p => p.StageRunId == row.Id && p.IsOutput).ToListAsync(ct);
-            var whole = true;
-            foreach (var digest in outputs.Select(o => Digest.Parse(o.Digest)))
+            var digests = outputs.Select(o => o.Digest).ToList();
+            var whole = !await db.Blobs.AnyAsync(b => digests.Contains(b.Digest) && b.CollectionId != null, ct);
+            foreach (var digest in !whole ? [] : outputs.Select(o => Digest.Parse(o.Digest)))
             {
                 foreach (var damage in await store.Artifacts.VerifyAsync(digest, VerifyDepth.Cheap, ct))
                 {
                     whole = false;
-                    damaged.Add((digest, damage));
+                    damaged.Add(damage);
                 }
             }
 

@@ -9,6 +9,8 @@ using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Registry;
+using FastDraft.Server.Retention;
+using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -221,17 +223,17 @@ internal sealed class Reconciler(
             var key = await keys.BuildAsync(stage, settings, ports.ToDictionary(p => p.Port, p => Digest.Parse(p.Digest)), ct);
             ports.AddRange(key.Paths.Select(p => new StageRunPortRow { StageRunId = row.Id, Port = "setting:" + p.Key, Kind = "path", Digest = p.Value, External = true }));
             var run = await db.Runs.AsNoTracking().SingleAsync(r => r.Id == row.RunId, ct);
-            var damaged = new List<(Digest Artifact, string Damage)>();
+            var damaged = new List<BlobDamage>();
             var known = stage.IsLookup
                 ? await Lookups.AnswerAsync(db, run.DefinitionId, stage.Name, settings, key, ct)
                 : !run.BypassCache && await keys.FindAsync(db, key.ComputeDigest(), damaged, ct) is { } hit ? LookupResult.Of(hit.Row, hit.Outputs) : null;
-            foreach (var artifact in damaged.Select(d => d.Artifact).Distinct())
+            if (damaged.Count > 0)
             {
-                await store.Artifacts.EvictAsync(artifact, ct);
+                await new Collector(store, options.Clock).EvictAsync(damaged, ct);
             }
 
             IReadOnlyList<string> reasons = known is not null ? [] : damaged.Count > 0
-                ? [.. damaged.Select(d => $"the earlier artifact {d.Artifact} is damaged in the store: {d.Damage}")]
+                ? [.. damaged.Select(d => $"an earlier artifact is damaged in the store: {d.Message}")]
                 : await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct);
             Failpoint.Reach(Failpoint.BeforeKeyed);
             await KeyAsync(row, key, known, reasons, ports, ct);
@@ -297,6 +299,12 @@ internal sealed class Reconciler(
             {
                 current.State = RunStateMachine.Move(current.State, StageRunState.Queued);
                 return true;
+            }
+
+            if (!await BlobLedger.ReuseAsync(d, known.Outputs.Select(o => o.Digest), ct))
+            {
+                // Collected since it was looked at: the next round finds that it is gone.
+                return false;
             }
 
             current.State = RunStateMachine.Move(current.State, known.FromRunId is null ? StageRunState.Skipped : StageRunState.Cached);

@@ -32,7 +32,6 @@ internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
             }
 
             await DeleteOldLogsAsync(ct);
-            await store.Artifacts.CollectAsync(ReferencedAsync, ct);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or OperationCanceledException || PipelineDatabase.IsTrouble(e))
         {
@@ -90,13 +89,6 @@ internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
     }
 
     private List<string> FoldersOf(string parent) => Folders(Path.Combine(store.DataFolder, parent));
-
-    private async Task<IReadOnlyList<Digest>> ReferencedAsync()
-    {
-        await using var db = store.Open();
-        var digests = await db.Artifacts.Select(a => a.Digest).Union(db.Ports.Where(p => !p.External).Select(p => p.Digest)).ToListAsync();
-        return [.. digests.Select(Digest.Parse)];
-    }
 
     private static List<string> Folders(string parent) => Directory.Exists(parent) ? [.. Directory.EnumerateDirectories(parent)] : [];
 }

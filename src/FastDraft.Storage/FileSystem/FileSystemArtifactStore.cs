@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using FastDraft.Core.Artifacts;
@@ -8,20 +9,13 @@ namespace FastDraft.Storage.FileSystem;
 /// <summary>
 /// Content-addressed blobs at <c>sha256/aa/&lt;hex&gt;</c>. Names never become paths. A blob appears whole (tmp, fsync, rename,
 /// fsync of the folder) and read-only or not at all, so putting the same bytes twice is harmless. What was put and never
-/// referenced is an orphan: legal, and collected while nobody publishes.
+/// referenced is an orphan: legal, and collected when it is old.
 /// </summary>
 public sealed partial class FileSystemArtifactStore(string folder) : IArtifactStore
 {
-    private static readonly TimeSpan YoungTemporary = TimeSpan.FromMinutes(1);
-
     public string Folder { get; } = Path.GetFullPath(folder);
 
     private string TemporaryFolder => Path.Combine(Folder, "tmp");
-
-    private string LockFile => Path.Combine(Folder, "lock");
-
-    /// <summary>Any number of publishers hold it together.</summary>
-    public async Task<IDisposable> BeginPublishAsync(CancellationToken cancellationToken) => await FileLock.TakeAsync(LockFile, shared: true, cancellationToken);
 
     public async Task<(Digest Digest, ArtifactManifest Manifest)> PutFolderAsync(string kind, string source, CancellationToken cancellationToken)
     {
@@ -83,7 +77,7 @@ public sealed partial class FileSystemArtifactStore(string folder) : IArtifactSt
     }
 
     /// <summary>Hashes every file again, at either depth.</summary>
-    public async Task<IReadOnlyList<string>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<BlobDamage>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken)
     {
         ArtifactManifest manifest;
         try
@@ -92,10 +86,10 @@ public sealed partial class FileSystemArtifactStore(string folder) : IArtifactSt
         }
         catch (StageFailureException e)
         {
-            return [e.Message];
+            return [new BlobDamage(digest, !File.Exists(BlobPath(digest)), e.Message)];
         }
 
-        var damaged = new List<string>();
+        var damaged = new List<BlobDamage>();
         foreach (var file in manifest.Files)
         {
             if (await DamageAsync(file, cancellationToken) is { } damage)
@@ -107,71 +101,45 @@ public sealed partial class FileSystemArtifactStore(string folder) : IArtifactSt
         return damaged;
     }
 
-    public async Task<bool> EvictAsync(Digest digest, CancellationToken cancellationToken)
+    public async IAsyncEnumerable<StoredBlob> ListAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        using var collecting = FileLock.TryTake(LockFile);
-        if (collecting is null)
-        {
-            return false;
-        }
-
-        try
-        {
-            foreach (var file in (await ManifestAsync(digest, cancellationToken)).Files)
-            {
-                if (await DamageAsync(file, cancellationToken) is not null)
-                {
-                    File.Delete(BlobPath(file.Digest));
-                }
-            }
-        }
-        catch (StageFailureException)
-        {
-            File.Delete(BlobPath(digest));
-        }
-
-        return true;
-    }
-
-    /// <summary>It is asked only while nobody publishes, so no artifact can be between its put and its commit.</summary>
-    public async Task<int> CollectAsync(Func<Task<IReadOnlyList<Digest>>> referenced, CancellationToken cancellationToken)
-    {
-        using var collecting = FileLock.TryTake(LockFile);
-        if (collecting is null)
-        {
-            return 0;
-        }
-
-        var live = new HashSet<string>();
-        foreach (var digest in await referenced())
-        {
-            live.Add(digest.Hex);
-            if (File.Exists(BlobPath(digest)))
-            {
-                try
-                {
-                    live.UnionWith((await ManifestAsync(digest, cancellationToken)).Files.Select(f => f.Digest.Hex));
-                }
-                catch (StageFailureException)
-                {
-                    // A damaged manifest no longer says which blobs are its own: then none is known to be an orphan.
-                    return 0;
-                }
-            }
-        }
-
-        var blobs = Path.Combine(Folder, "sha256");
-        var dead = Directory.Exists(blobs)
-            ? Directory.EnumerateFiles(blobs, "*", SearchOption.AllDirectories).Where(p => !live.Contains(Path.GetFileName(p))).ToList()
-            : [];
-        dead.AddRange(DeadTemporaries());
-        foreach (var path in dead)
+        await Task.CompletedTask;
+        var blobs = new DirectoryInfo(Path.Combine(Folder, "sha256"));
+        foreach (var file in blobs.Exists ? blobs.EnumerateFiles("*", SearchOption.AllDirectories) : [])
         {
             cancellationToken.ThrowIfCancellationRequested();
-            File.Delete(path);
+            if (Digest.TryParse("sha256:" + file.Name, out var digest))
+            {
+                yield return new StoredBlob(digest, file.Length, new DateTimeOffset(file.LastWriteTimeUtc, TimeSpan.Zero));
+            }
+        }
+    }
+
+    public Task DeleteAsync(Digest blob, CancellationToken cancellationToken)
+    {
+        if (File.Exists(BlobPath(blob)))
+        {
+            File.Delete(BlobPath(blob));
         }
 
-        return dead.Count;
+        return Task.CompletedTask;
+    }
+
+    /// <summary>A writer keeps its temporary file open, and so locked, until it has its final name.</summary>
+    public Task<int> RemoveAbandonedAsync(TimeSpan age, CancellationToken cancellationToken)
+    {
+        var removed = 0;
+        foreach (var path in Directory.Exists(TemporaryFolder) ? Directory.EnumerateFiles(TemporaryFolder) : [])
+        {
+            using var dead = TimeProvider.System.GetUtcNow() - File.GetLastWriteTimeUtc(path) > age ? FileLock.TryTake(path) : null;
+            if (dead is not null)
+            {
+                File.Delete(path);
+                removed++;
+            }
+        }
+
+        return Task.FromResult(removed);
     }
 
     /// <summary>Where a blob lies. The digest is parsed, so the path cannot leave the store.</summary>
@@ -181,37 +149,22 @@ public sealed partial class FileSystemArtifactStore(string folder) : IArtifactSt
     {
         if (await DamageAsync(file, cancellationToken) is { } damage)
         {
-            throw new StageFailureException(FailureKind.Data, $"Artifact {digest} is damaged in the store: {damage}", "Retry the run: the stage that made it runs again.");
+            throw new StageFailureException(FailureKind.Data, $"Artifact {digest} is damaged in the store: {damage.Message}", "Retry the run: the stage that made it runs again.");
         }
     }
 
     /// <summary>What is wrong with a stored file; null when its bytes are those of its digest.</summary>
-    private async Task<string?> DamageAsync(ArtifactFile file, CancellationToken cancellationToken)
+    private async Task<BlobDamage?> DamageAsync(ArtifactFile file, CancellationToken cancellationToken)
     {
-        var path = BlobPath(file.Digest);
-        if (!File.Exists(path))
+        try
         {
-            return $"'{file.Path}' is missing.";
+            await using var stream = File.OpenRead(BlobPath(file.Digest));
+            var actual = await Digest.OfStreamAsync(stream, cancellationToken);
+            return actual == file.Digest ? null : new BlobDamage(file.Digest, IsMissing: false, $"'{file.Path}' is damaged: expected {file.Digest}, found {actual}.");
         }
-
-        await using var stream = File.OpenRead(path);
-        var actual = await Digest.OfStreamAsync(stream, cancellationToken);
-        return actual == file.Digest ? null : $"'{file.Path}' is damaged: expected {file.Digest}, found {actual}.";
-    }
-
-    /// <summary>A writer keeps its temporary file open, and so locked, until it has its final name.</summary>
-    private IEnumerable<string> DeadTemporaries()
-    {
-        foreach (var path in Directory.Exists(TemporaryFolder) ? Directory.EnumerateFiles(TemporaryFolder) : [])
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
-            if (TimeProvider.System.GetUtcNow() - File.GetLastWriteTimeUtc(path) > YoungTemporary)
-            {
-                using var dead = FileLock.TryTake(path);
-                if (dead is not null)
-                {
-                    yield return path;
-                }
-            }
+            return new BlobDamage(file.Digest, IsMissing: true, $"'{file.Path}' is missing.");
         }
     }
 

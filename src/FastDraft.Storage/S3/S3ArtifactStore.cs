@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 
@@ -10,13 +11,14 @@ namespace FastDraft.Storage.S3;
 public sealed class S3ArtifactStore : IArtifactStore, IDisposable
 {
     private readonly S3Settings settings;
+    private readonly TimeProvider clock;
     private readonly S3Client client;
     private readonly BlobCache cache;
 
     public S3ArtifactStore(S3Settings settings, string cacheFolder, TimeProvider? clock = null)
     {
-        this.settings = settings;
-        client = new S3Client(settings, clock ?? TimeProvider.System);
+        (this.settings, this.clock) = (settings, clock ?? TimeProvider.System);
+        client = new S3Client(settings, this.clock);
         cache = new BlobCache(Path.GetFullPath(cacheFolder), settings.CacheBytes);
     }
 
@@ -80,29 +82,45 @@ public sealed class S3ArtifactStore : IArtifactStore, IDisposable
         return await BytesAsync(blob, cancellationToken);
     }
 
-    public async Task<IReadOnlyList<string>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<BlobDamage>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken)
     {
         ArtifactManifest manifest;
         try
         {
+            // Of the bucket, whatever this node remembers: others have to read it, too.
+            if (await client.StatAsync(Key(digest), cancellationToken) is null)
+            {
+                return [new BlobDamage(digest, IsMissing: true, $"Artifact {digest} is not in the store.")];
+            }
+
             manifest = await ManifestAsync(digest, cancellationToken);
         }
         catch (StageFailureException e) when (e.Kind == FailureKind.Data)
         {
-            return [e.Message];
+            return [new BlobDamage(digest, IsMissing: false, e.Message)];
         }
 
-        var damaged = new string?[manifest.Files.Count];
+        var damaged = new BlobDamage?[manifest.Files.Count];
         await Parallel.ForAsync(0, damaged.Length, Parallelism(cancellationToken), async (i, token) => damaged[i] = await DamageAsync(manifest.Files[i], depth, token));
-        return [.. damaged.OfType<string>()];
+        return [.. damaged.OfType<BlobDamage>()];
     }
 
-    /// <summary>A bucket has no locks: nothing is collected here yet.</summary>
-    public Task<IDisposable> BeginPublishAsync(CancellationToken cancellationToken) => Task.FromResult<IDisposable>(new MemoryStream());
+    public async IAsyncEnumerable<StoredBlob> ListAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        await foreach (var item in client.ListAsync(KeyPrefix + "sha256/", cancellationToken))
+        {
+            // What is not ours by its name is nobody's to judge.
+            if (Digest.TryParse("sha256:" + item.Key[(item.Key.LastIndexOf('/') + 1)..], out var digest) && item.Key == Key(digest))
+            {
+                yield return new StoredBlob(digest, item.Length, item.Modified);
+            }
+        }
+    }
 
-    public Task<int> CollectAsync(Func<Task<IReadOnlyList<Digest>>> referenced, CancellationToken cancellationToken) => Task.FromResult(0);
+    public Task DeleteAsync(Digest blob, CancellationToken cancellationToken) => client.DeleteAsync(Key(blob), cancellationToken);
 
-    public Task<bool> EvictAsync(Digest digest, CancellationToken cancellationToken) => Task.FromResult(false);
+    /// <summary>Unfinished uploads: their parts are stored, and nobody sees them.</summary>
+    public Task<int> RemoveAbandonedAsync(TimeSpan age, CancellationToken cancellationToken) => client.AbortUploadsAsync(KeyPrefix + "sha256/", clock.GetUtcNow() - age, cancellationToken);
 
     /// <summary>An address from which anyone who has it can read one file until it expires.</summary>
     public Task<Uri> LinkAsync(ArtifactFile file, TimeSpan valid) => client.LinkAsync(Key(file.Digest), valid);
@@ -132,32 +150,34 @@ public sealed class S3ArtifactStore : IArtifactStore, IDisposable
         }
     }
 
-    private async Task<string?> DamageAsync(ArtifactFile file, VerifyDepth depth, CancellationToken cancellationToken)
+    private async Task<BlobDamage?> DamageAsync(ArtifactFile file, VerifyDepth depth, CancellationToken cancellationToken)
     {
-        if (depth == VerifyDepth.Cheap)
-        {
-            var there = await client.StatAsync(Key(file.Digest), cancellationToken);
-            return there is null ? $"'{file.Path}' is missing."
-                : there.Length != file.SizeBytes ? $"'{file.Path}' is damaged: it has {there.Length} bytes instead of {file.SizeBytes}."
-                : null;
-        }
-
         try
         {
-            await client.ReadAsync(Key(file.Digest), file.Digest, Stream.Null, cancellationToken);
+            if (depth == VerifyDepth.Full)
+            {
+                await client.ReadAsync(Key(file.Digest), file.Digest, Stream.Null, cancellationToken);
+            }
+            else if ((await client.StatAsync(Key(file.Digest), cancellationToken) ?? throw new BlobMissingException(file.Path)).Length is var length && length != file.SizeBytes)
+            {
+                return new BlobDamage(file.Digest, IsMissing: false, $"'{file.Path}' is damaged: it has {length} bytes instead of {file.SizeBytes}.");
+            }
+
             return null;
         }
         catch (BlobMissingException)
         {
-            return $"'{file.Path}' is missing.";
+            return new BlobDamage(file.Digest, IsMissing: true, $"'{file.Path}' is missing.");
         }
         catch (BlobDamagedException e)
         {
-            return $"'{file.Path}' is damaged: {e.Message}";
+            return new BlobDamage(file.Digest, IsMissing: false, $"'{file.Path}' is damaged: {e.Message}");
         }
     }
 
-    private string Key(Digest digest) => (settings.Prefix.Length == 0 ? "" : settings.Prefix + "/") + $"sha256/{digest.Hex[..2]}/{digest.Hex}";
+    private string KeyPrefix => settings.Prefix.Length == 0 ? "" : settings.Prefix + "/";
+
+    private string Key(Digest digest) => $"{KeyPrefix}sha256/{digest.Hex[..2]}/{digest.Hex}";
 
     private static async Task<byte[]> BytesAsync(FileStream stream, CancellationToken cancellationToken)
     {
