@@ -22,6 +22,24 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
             NpgsqlModelBuilderExtensions.UseIdentityByDefaultColumns(modelBuilder);
 
+            modelBuilder.Entity("FastDraft.Persistence.ArtifactBlobRow", b =>
+                {
+                    b.Property<string>("ArtifactDigest")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("BlobDigest")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("SizeBytes")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("ArtifactDigest", "BlobDigest");
+
+                    b.ToTable("artifact_blobs", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.ArtifactRow", b =>
                 {
                     b.Property<string>("Digest")
@@ -128,6 +146,48 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                         .IsUnique();
 
                     b.ToTable("attempts", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.BlobRow", b =>
+                {
+                    b.Property<string>("Digest")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("CollectionId")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("Version")
+                        .IsConcurrencyToken()
+                        .HasColumnType("bigint");
+
+                    b.HasKey("Digest");
+
+                    b.ToTable("blobs", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.CollectionRow", b =>
+                {
+                    b.Property<long>("Id")
+                        .HasColumnType("bigint");
+
+                    b.Property<long?>("EndedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<long>("StartedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Why")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Id");
+
+                    b.ToTable("collections", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.DraftAliasMoveRow", b =>
@@ -537,6 +597,30 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.HasKey("Machine", "Path");
 
                     b.ToTable("path_digests", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.PinRow", b =>
+                {
+                    b.Property<string>("ArtifactDigest")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("By")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Reason")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("ArtifactDigest");
+
+                    b.ToTable("pins", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.ProjectionRow", b =>

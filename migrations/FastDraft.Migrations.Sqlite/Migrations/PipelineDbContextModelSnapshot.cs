@@ -17,6 +17,22 @@ namespace FastDraft.Migrations.Sqlite.Migrations
 #pragma warning disable 612, 618
             modelBuilder.HasAnnotation("ProductVersion", "10.0.15");
 
+            modelBuilder.Entity("FastDraft.Persistence.ArtifactBlobRow", b =>
+                {
+                    b.Property<string>("ArtifactDigest")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("BlobDigest")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("SizeBytes")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("ArtifactDigest", "BlobDigest");
+
+                    b.ToTable("artifact_blobs", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.ArtifactRow", b =>
                 {
                     b.Property<string>("Digest")
@@ -115,6 +131,46 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                         .IsUnique();
 
                     b.ToTable("attempts", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.BlobRow", b =>
+                {
+                    b.Property<string>("Digest")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("CollectionId")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("Version")
+                        .IsConcurrencyToken()
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Digest");
+
+                    b.ToTable("blobs", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.CollectionRow", b =>
+                {
+                    b.Property<long>("Id")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long?>("EndedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("ExpiresAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("StartedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Why")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Id");
+
+                    b.ToTable("collections", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.DraftAliasMoveRow", b =>
@@ -476,6 +532,27 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.HasKey("Machine", "Path");
 
                     b.ToTable("path_digests", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.PinRow", b =>
+                {
+                    b.Property<string>("ArtifactDigest")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("By")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Reason")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("ArtifactDigest");
+
+                    b.ToTable("pins", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.ProjectionRow", b =>

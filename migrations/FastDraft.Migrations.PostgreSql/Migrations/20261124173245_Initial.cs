@@ -13,6 +13,19 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
         protected override void Up(MigrationBuilder migrationBuilder)
         {
             migrationBuilder.CreateTable(
+                name: "artifact_blobs",
+                columns: table => new
+                {
+                    ArtifactDigest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    BlobDigest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    SizeBytes = table.Column<long>(type: "bigint", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_artifact_blobs", x => new { x.ArtifactDigest, x.BlobDigest });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "artifacts",
                 columns: table => new
                 {
@@ -26,6 +39,34 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 constraints: table =>
                 {
                     table.PrimaryKey("PK_artifacts", x => x.Digest);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "blobs",
+                columns: table => new
+                {
+                    Digest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Version = table.Column<long>(type: "bigint", nullable: false),
+                    CollectionId = table.Column<long>(type: "bigint", nullable: true)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_blobs", x => x.Digest);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "collections",
+                columns: table => new
+                {
+                    Id = table.Column<long>(type: "bigint", nullable: false),
+                    StartedAt = table.Column<long>(type: "bigint", nullable: false),
+                    ExpiresAt = table.Column<long>(type: "bigint", nullable: false),
+                    EndedAt = table.Column<long>(type: "bigint", nullable: true),
+                    Why = table.Column<string>(type: "text", nullable: false, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_collections", x => x.Id);
                 });
 
             migrationBuilder.CreateTable(
@@ -142,6 +183,20 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 constraints: table =>
                 {
                     table.PrimaryKey("PK_path_digests", x => new { x.Machine, x.Path });
+                });
+
+            migrationBuilder.CreateTable(
+                name: "pins",
+                columns: table => new
+                {
+                    ArtifactDigest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Reason = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    By = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    At = table.Column<long>(type: "bigint", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_pins", x => x.ArtifactDigest);
                 });
 
             migrationBuilder.CreateTable(
@@ -663,10 +718,19 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
         protected override void Down(MigrationBuilder migrationBuilder)
         {
             migrationBuilder.DropTable(
+                name: "artifact_blobs");
+
+            migrationBuilder.DropTable(
                 name: "artifacts");
 
             migrationBuilder.DropTable(
                 name: "attempt_log");
+
+            migrationBuilder.DropTable(
+                name: "blobs");
+
+            migrationBuilder.DropTable(
+                name: "collections");
 
             migrationBuilder.DropTable(
                 name: "draft_alias_moves");
@@ -697,6 +761,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
             migrationBuilder.DropTable(
                 name: "path_digests");
+
+            migrationBuilder.DropTable(
+                name: "pins");
 
             migrationBuilder.DropTable(
                 name: "projection_states");
