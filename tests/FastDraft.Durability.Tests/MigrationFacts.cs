@@ -25,7 +25,7 @@ public abstract class MigrationFacts(TestDatabase database) : IDisposable
         """,
         """
         INSERT INTO stage_runs ("Id", "RunId", "ActivityInstanceId", "ActivityId", "Stage", "StageVersion", "State", "SettingsJson", "SourcesJson", "KeyJson", "KeyDigest", "CreatedAt", "StartedAt", "EndedAt", "LeaseEpoch")
-        VALUES ('01A20000-0000-7000-8000-000000000002', '01A20000-0000-7000-8000-000000000001', 'make#1', 'make', 'Make', 1, 'Succeeded', '{"number":1}', '{}', '{}', 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 1000, 1500, 4500, 2)
+        VALUES ('01A20000-0000-7000-8000-000000000002', '01A20000-0000-7000-8000-000000000001', 'make#1', 'make', 'Make', 1, 'Succeeded', '{"number":1}', '{}', NULL, 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 1000, 1500, 4500, 2)
         """,
         """
         INSERT INTO attempts ("Id", "StageRunId", "Number", "LeaseEpoch", "State", "ExitCode", "Failure", "StartedAt", "EndedAt", "LogFile")
