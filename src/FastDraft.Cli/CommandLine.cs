@@ -23,6 +23,7 @@ internal static class CommandLine
             ProjectionsCommand.Build(),
             CacheCommand.Build(),
             GcCommand.Build(),
+            BackupCommand.Build(),
             GenerateCommand.Build(),
             DoctorCommand.Build(),
             CompletionCommand.Build(),

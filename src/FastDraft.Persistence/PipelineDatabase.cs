@@ -43,7 +43,7 @@ public abstract class PipelineDatabase : IDisposable
     /// <param name="connectionString">Of PostgreSQL, as Npgsql reads it; null: SQLite in the data folder.</param>
     /// <exception cref="ArgumentException">The connection string cannot be read.</exception>
     public static PipelineDatabase Of(string? connectionString, string dataFolder) =>
-        connectionString is null ? new SqliteDatabase(Path.Combine(dataFolder, "pipeline.db")) : new PostgreSqlDatabase(connectionString);
+        connectionString is null ? new SqliteDatabase(Path.Combine(dataFolder, SqliteDatabase.FileName)) : new PostgreSqlDatabase(connectionString);
 
     public abstract void Dispose();
 
@@ -110,6 +110,11 @@ public abstract class PipelineDatabase : IDisposable
         return new DatabaseReport(
             Name, db.Database.GetDbConnection().ServerVersion, applied, [.. known.Except(applied)], applied.Except(known).FirstOrDefault(), Stopwatch.GetElapsedTime(began));
     }
+
+    /// <summary>
+    /// Writes the database as of one instant into a folder, as the database of a data folder. False: it has tools of its own for that.
+    /// </summary>
+    public abstract Task<bool> TryCopyAsync(string folder, CancellationToken ct);
 
     /// <summary>Migrates while no other process does. The lock ends with the process that holds it, however it ends.</summary>
     protected abstract Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct);

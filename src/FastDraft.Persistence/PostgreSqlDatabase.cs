@@ -43,6 +43,8 @@ internal sealed class PostgreSqlDatabase : PipelineDatabase
         // Connections are in pools of the process, which end with it.
     }
 
+    public override Task<bool> TryCopyAsync(string folder, CancellationToken ct) => Task.FromResult(false);
+
     protected override async Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct)
     {
         // The lock belongs to this connection and ends with it; whoever waits for it waits for the migration of another.

@@ -8,6 +8,9 @@ namespace FastDraft.Persistence;
 /// <summary>One file, one writer at a time: a transaction that writes holds the file's write lock from its first statement.</summary>
 internal sealed class SqliteDatabase(string file) : PipelineDatabase(OptionsFor(file))
 {
+    /// <summary>In a data folder.</summary>
+    internal const string FileName = "pipeline.db";
+
     private const int Full = 13;
 
     private readonly SemaphoreSlim writer = new(1);
@@ -30,6 +33,17 @@ internal sealed class SqliteDatabase(string file) : PipelineDatabase(OptionsFor(
         new DbContextOptionsBuilder<PipelineDbContext>()
             .UseSqlite($"Data Source={file};Foreign Keys=True;Default Timeout=30", o => o.MigrationsAssembly("FastDraft.Migrations.Sqlite"))
             .Options;
+
+    public override async Task<bool> TryCopyAsync(string folder, CancellationToken ct)
+    {
+        await using var db = Open();
+        await db.Database.ExecuteSqlAsync($"VACUUM INTO {Path.Combine(folder, FileName)}", ct);
+
+        // As every data folder's: read while it is written.
+        await using var copy = Of(null, folder).Open();
+        await copy.Database.ExecuteSqlRawAsync("PRAGMA journal_mode=WAL", ct);
+        return true;
+    }
 
     protected override async Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct)
     {

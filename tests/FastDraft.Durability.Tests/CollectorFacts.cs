@@ -180,7 +180,7 @@ public abstract class CollectorFacts(TestDatabase database, bool inBucket, ITest
         }).ToList();
         try
         {
-            for (; cycles < numCycles || commits < 2 * numCycles; cycles++)
+            for (; cycles < numCycles || commits < numCycles; cycles++)
             {
                 deleted += (await CollectAsync()).NumBlobs;
             }

@@ -100,6 +100,24 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
         }
     }
 
+    /// <summary>Keeps every collection from beginning until it is disposed: a pass of its own that condemns nothing.</summary>
+    /// <param name="renewEvery">It says so often that it is still there; a process that dies holds nobody off for long.</param>
+    /// <exception cref="StageFailureException">A collection is at work.</exception>
+    internal static async Task<IAsyncDisposable> HoldOffAsync(PipelineStore store, string why, TimeSpan renewEvery, CancellationToken ct)
+    {
+        long id = 0;
+        try
+        {
+            await store.Database.TransactAsync(async db => (id = await BeginAsync(db, why, ct)) > 0, ct);
+        }
+        catch (CollectionAtWorkException)
+        {
+            throw AtWork();
+        }
+
+        return new Held(store, id, renewEvery);
+    }
+
     private async Task<IReadOnlyList<StoredBlob>> PassAsync(IReadOnlyList<StoredBlob> candidates, KeepRules rules, CancellationToken ct)
     {
         var digests = candidates.Select(b => b.Digest.ToString()).ToList();
@@ -116,8 +134,39 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
         }
         catch (CollectionAtWorkException)
         {
-            throw new StageFailureException(FailureKind.Infrastructure, "Another collection is at work.", "wait for it; one that died is over after a quarter of an hour");
+            throw AtWork();
         }
+    }
+
+    private static StageFailureException AtWork() => new(FailureKind.Infrastructure, "A collection or a backup is at work.", "wait for it; one that died is over after a quarter of an hour");
+
+    /// <summary>The row of a new pass, in the caller's transaction. Its id.</summary>
+    private static async Task<long> BeginAsync(PipelineDbContext db, string why, CancellationToken ct)
+    {
+        if (await BlobLedger.Alive(db).AnyAsync(ct))
+        {
+            throw new CollectionAtWorkException();
+        }
+
+        // Counted here and not by the database: ids must be in the order of their transactions, and of two at once one begins again.
+        var id = (await db.Collections.MaxAsync(c => (long?)c.Id, ct) ?? 0) + 1;
+        db.Collections.Add(new CollectionRow { Id = id, Why = why });
+        await db.SaveChangesAsync(ct);
+        await RenewAsync(db, id, ct);
+        await db.Collections.Where(c => c.Id == id).ExecuteUpdateAsync(u => u.SetProperty(c => c.StartedAt, c => PipelineDbContext.DatabaseNow()), ct);
+        return id;
+    }
+
+    private static Task RenewAsync(PipelineDbContext db, long id, CancellationToken ct)
+    {
+        var over = (long)PassIsOver.TotalMilliseconds;
+        return db.Collections.Where(c => c.Id == id).ExecuteUpdateAsync(u => u.SetProperty(c => c.ExpiresAt, c => PipelineDbContext.DatabaseNow() + over), ct);
+    }
+
+    private static async Task EndAsync(PipelineStore store, long id)
+    {
+        await using var db = store.Open();
+        await db.Collections.Where(c => c.Id == id).ExecuteUpdateAsync(u => u.SetProperty(c => c.EndedAt, c => PipelineDbContext.DatabaseNow()), CancellationToken.None);
     }
 
     /// <summary>Condemns what <paramref name="choose"/> names, in one transaction with its rows, and then deletes it. What was deleted.</summary>
@@ -128,20 +177,13 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
         List<string> condemned = [];
         await store.Database.TransactAsync(async db =>
         {
-            if (await BlobLedger.Alive(db).AnyAsync(ct))
-            {
-                throw new CollectionAtWorkException();
-            }
-
             (var rows, condemned) = await choose(db);
             if (condemned.Count == 0)
             {
                 return false;
             }
 
-            // Counted here and not by the database: ids must be in the order of their transactions, and of two at once one begins again.
-            id = (await db.Collections.MaxAsync(c => (long?)c.Id, ct) ?? 0) + 1;
-            db.Collections.Add(new CollectionRow { Id = id, Why = why });
+            id = await BeginAsync(db, why, ct);
             foreach (var digest in condemned)
             {
                 var row = rows.GetValueOrDefault(digest) ?? db.Blobs.Add(new BlobRow { Digest = digest }).Entity;
@@ -149,10 +191,6 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
                 row.Version++;
             }
 
-            await db.SaveChangesAsync(ct);
-            var over = (long)PassIsOver.TotalMilliseconds;
-            await db.Collections.Where(c => c.Id == id).ExecuteUpdateAsync(
-                u => u.SetProperty(c => c.StartedAt, c => PipelineDbContext.DatabaseNow()).SetProperty(c => c.ExpiresAt, c => PipelineDbContext.DatabaseNow() + over), ct);
             return true;
         }, ct);
 
@@ -177,8 +215,7 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
             // Even where a delete failed: after this, nothing of this pass is under way.
             if (condemned.Count > 0)
             {
-                await using var db = store.Open();
-                await db.Collections.Where(c => c.Id == id).ExecuteUpdateAsync(u => u.SetProperty(c => c.EndedAt, c => PipelineDbContext.DatabaseNow()), CancellationToken.None);
+                await EndAsync(store, id);
             }
         }
 
@@ -254,6 +291,49 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
     }
 
     private sealed class CollectionAtWorkException : Exception;
+
+    private sealed class Held : IAsyncDisposable
+    {
+        private readonly CancellationTokenSource ended = new();
+        private readonly PipelineStore store;
+        private readonly long id;
+        private readonly Task renewing;
+
+        public Held(PipelineStore store, long id, TimeSpan every)
+        {
+            (this.store, this.id) = (store, id);
+            renewing = RenewAsync(every);
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await ended.CancelAsync();
+            await renewing;
+            ended.Dispose();
+            await EndAsync(store, id);
+        }
+
+        private async Task RenewAsync(TimeSpan every)
+        {
+            using var timer = new PeriodicTimer(every);
+            try
+            {
+                while (await timer.WaitForNextTickAsync(ended.Token))
+                {
+                    await using var db = store.Open();
+                    await Collector.RenewAsync(db, id, ended.Token);
+                }
+            }
+            catch (OperationCanceledException)
+            {
+                // It is over.
+            }
+            catch (Exception e) when (PipelineDatabase.IsTrouble(e))
+            {
+                System.Diagnostics.Trace.TraceWarning("A backup could not say that it is still at work: " + e.Message);
+            }
+        }
+    }
 
     private sealed record CondemnedArtifact(string Digest, string Kind, string Why);
 

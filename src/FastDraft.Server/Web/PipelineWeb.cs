@@ -1,3 +1,4 @@
+using FastDraft.Server.Artifacts;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer;
 using FastDraft.Server.Designer.Instances;
@@ -70,6 +71,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         DesignerApi.Map(app);
         GatesApi.Map(app);
         EventsApi.Map(app);
+        ArtifactsApi.Map(app);
         ProjectionsApi.Map(app);
         await app.StartAsync(ct);
         return new PipelineWeb(app);

@@ -1,0 +1,48 @@
+using System.Globalization;
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Stages;
+using FastDraft.Server.Web;
+using FastDraft.Storage.S3;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+
+namespace FastDraft.Server.Artifacts;
+
+/// <summary>Downloads: the bytes come from the bucket itself, by an address that the service signs and that expires.</summary>
+internal static class ArtifactsApi
+{
+    /// <summary>Says until when the address works, as a date of HTTP.</summary>
+    public const string ExpiryHeader = "FastDraft-Link-Expires";
+
+    private static readonly TimeSpan LinkValid = TimeSpan.FromMinutes(15);
+
+    public static void Map(IEndpointRouteBuilder app) => app.MapGet("/api/artifacts/{digest}/files/{**path}", async (string digest, string path, PipelineStore store, PipelineOptions options, HttpResponse response, CancellationToken ct) =>
+    {
+        if (!Digest.TryParse(digest, out var parsed) || await store.Queries.GetArtifactAsync(digest, ct) is null)
+        {
+            return Problems.NotFound("such artifact");
+        }
+
+        if (store.Artifacts is not S3ArtifactStore bucket)
+        {
+            return Problems.Result(StatusCodes.Status409Conflict, "Artifacts of this pipeline are files of its data folder and have no addresses.", $"fastdraft artifacts get {digest} FOLDER");
+        }
+
+        try
+        {
+            if ((await bucket.ManifestAsync(parsed, ct)).Files.FirstOrDefault(f => f.Path == path) is not { } file)
+            {
+                return Problems.NotFound("such file in the artifact");
+            }
+
+            response.Headers[ExpiryHeader] = (options.Clock.GetUtcNow() + LinkValid).ToString("R", CultureInfo.InvariantCulture);
+            response.Headers.CacheControl = "no-store";
+            return Results.Redirect((await bucket.LinkAsync(file, LinkValid)).AbsoluteUri);
+        }
+        catch (StageFailureException e)
+        {
+            return Problems.Result(e.Kind == FailureKind.Data ? StatusCodes.Status410Gone : StatusCodes.Status503ServiceUnavailable, e.Message);
+        }
+    });
+}

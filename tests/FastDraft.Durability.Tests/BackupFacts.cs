@@ -1,0 +1,65 @@
+using FastDraft.Core.Artifacts;
+using FastDraft.Core.Runs;
+using FastDraft.Core.Stages;
+using FastDraft.Server;
+using FastDraft.Server.Retention;
+using FastDraft.Storage;
+using static FastDraft.Durability.Tests.TestPipeline;
+using static FastDraft.Durability.Tests.TestWorkflow;
+
+namespace FastDraft.Durability.Tests;
+
+public sealed class BackupFacts : IDisposable
+{
+    private readonly TestPipeline pipeline = new();
+
+    public void Dispose() => pipeline.Dispose();
+
+    [Fact]
+    public async Task What_is_copied_while_a_run_goes_on_is_whole_elsewhere_and_the_run_goes_on_there()
+    {
+        var (gate, folder) = (pipeline.PathOf("gate"), pipeline.PathOf("backup"));
+        Guid id;
+        await using (var host = await pipeline.StartAsync())
+        {
+            await FinishAsync(host, MakeAndCopy(number: 7));
+            id = await SubmitAsync(host, MakeAndCopy(waitFor: gate));
+            await LineAsync(host.Store, id, "waiting");
+            var report = await Backup.WriteAsync(host.Store, folder, TestContext.Current.CancellationToken);
+            Assert.Equal((true, 2), (report.HasDatabase, report.NumArtifacts));
+            Assert.Equal(FailureKind.Config, (await Assert.ThrowsAsync<StageFailureException>(() => Backup.WriteAsync(host.Store, folder, CancellationToken.None))).Kind);
+        }
+
+        // The place it was copied from is gone.
+        Directory.Delete(pipeline.Data, recursive: true);
+        await File.WriteAllTextAsync(gate, "");
+        await using (var restored = await PipelineHost.StartAsync(pipeline.Options() with { DataFolder = folder }))
+        {
+            foreach (var artifact in await restored.Queries.ListArtifactsAsync())
+            {
+                Assert.Empty(await restored.Store.Artifacts.VerifyAsync(Digest.Parse(artifact.Digest), VerifyDepth.Full, CancellationToken.None));
+            }
+
+            Assert.Equal(RunState.Succeeded, (await WaitAsync(restored, id)).State);
+            Assert.All((await FinishAsync(restored, MakeAndCopy(number: 7))).Stages, s => Assert.Equal(StageRunState.Cached, s.State));
+        }
+
+        await pipeline.AssertInvariantsAsync(folder);
+    }
+
+    [Fact]
+    public async Task Nothing_is_collected_while_a_backup_is_written()
+    {
+        await using var store = await pipeline.OpenAsync();
+        var source = Directory.CreateDirectory(pipeline.PathOf("source")).FullName;
+        await File.WriteAllTextAsync(Path.Combine(source, "a"), "orphan");
+        await store.Artifacts.PutFolderAsync(ArtifactKind.Corpus, source, CancellationToken.None);
+        var collector = new Collector(store, TimeProvider.System);
+        await using (await Collector.HoldOffAsync(store, "a fact", TimeSpan.FromMinutes(5), CancellationToken.None))
+        {
+            await Assert.ThrowsAsync<StageFailureException>(() => collector.CollectAsync(new KeepRules(), TimeSpan.FromMinutes(-1), dryRun: false, CancellationToken.None));
+        }
+
+        Assert.Equal(2, (await collector.CollectAsync(new KeepRules(), TimeSpan.FromMinutes(-1), dryRun: false, CancellationToken.None)).NumBlobs);
+    }
+}

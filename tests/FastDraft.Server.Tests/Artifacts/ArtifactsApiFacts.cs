@@ -1,0 +1,51 @@
+using System.Net;
+using FastDraft.Core.Artifacts;
+using FastDraft.Persistence;
+using FastDraft.Server.Web;
+using FastDraft.Storage.S3;
+using FastDraft.TestKit;
+
+namespace FastDraft.Server.Tests.Artifacts;
+
+public sealed class ArtifactsApiFacts
+{
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_file_of_an_artifact_is_fetched_from_the_bucket_by_an_address_that_expires()
+    {
+        Assert.SkipUnless(S3Server.Missing is null, S3Server.Missing ?? "");
+        await using var server = await S3Server.StartAsync();
+        using var folder = new TestFolder();
+        var options = new PipelineOptions
+        {
+            DataFolder = folder.Path,
+            WorkerFile = "none",
+            Stages = [],
+            Settings = new PipelineSettings { Store = new S3Settings { Endpoint = server.Address, Bucket = S3Server.Bucket, AccessKey = "tester", SecretKey = "tester-secret" } },
+        };
+        await using var host = await PipelineHost.StartAsync(options, Token);
+        var source = Directory.CreateTempSubdirectory("fastdraft-").FullName;
+        Directory.CreateDirectory(Path.Combine(source, "deep"));
+        await File.WriteAllTextAsync(Path.Combine(source, "deep", "a b.txt"), "text", Token);
+        var (digest, _) = await host.Store.Artifacts.PutFolderAsync(ArtifactKind.Corpus, source, Token);
+        Directory.Delete(source, recursive: true);
+        await using (var db = host.Store.Open())
+        {
+            db.Artifacts.Add(new ArtifactRow { Digest = digest.ToString(), Kind = ArtifactKind.Corpus });
+            await db.SaveChangesAsync(Token);
+        }
+
+        await using var web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") }, Token);
+        using var http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false }) { BaseAddress = web.Address };
+        using var answer = await http.GetAsync(new Uri($"api/artifacts/{digest}/files/deep/a%20b.txt", UriKind.Relative), Token);
+        Assert.Equal(HttpStatusCode.Redirect, answer.StatusCode);
+        Assert.Contains("X-Amz-Expires=900", answer.Headers.Location!.Query, StringComparison.Ordinal);
+        Assert.True(answer.Headers.Contains("FastDraft-Link-Expires"));
+        Assert.Equal("text", await http.GetStringAsync(answer.Headers.Location, Token));
+        foreach (var missing in new[] { $"{digest}/files/other.txt", $"{Digest.OfBytes("x"u8)}/files/a", "..%2f..%2fetc/files/passwd", $"{digest}/files/..%2fa" })
+        {
+            Assert.Equal(HttpStatusCode.NotFound, (await http.GetAsync(new Uri("api/artifacts/" + missing, UriKind.Relative), Token)).StatusCode);
+        }
+    }
+}
