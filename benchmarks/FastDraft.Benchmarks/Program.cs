@@ -40,6 +40,11 @@ if (args is ["dispatch", ..])
     return await FastDraft.Benchmarks.DispatchLatency.RunAsync(args[1..]);
 }
 
+if (args is ["lineage", ..])
+{
+    return await FastDraft.Benchmarks.LineageTime.RunAsync(args[1..]);
+}
+
 if (args is ["openvino-ir", var source, var destination])
 {
     FastDraft.Export.OpenVino.OpenVinoModelWriter.Write(source, destination);
@@ -56,6 +61,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks batch <model folder> [sequences=64] [positions=128] [threads=2]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks validate <workflow.json> [activities=200] [runs=20]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks dispatch [stages=100]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks lineage [artifacts=100000] [depth=20] [families=5] (FASTDRAFT_DATABASE: PostgreSQL, otherwise SQLite)");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
     return 64;
 }

@@ -8,7 +8,7 @@ internal static class CommandLine
 {
     public static RootCommand Build(Interrupts interrupts)
     {
-        var root = new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
+        return new RootCommand("Makes draft models for speculative decoding: from a target model and raw text to an aligned, evaluated, exported draft.")
         {
             RunCommand.Build(interrupts),
             ServeCommand.Build(),
@@ -21,19 +21,17 @@ internal static class CommandLine
             EventsCommand.Build(),
             ModelsCommand.Build(),
             ProjectionsCommand.Build(),
+            ArtifactsCommand.Build(),
+            LineageCommand.Build(),
+            ReproduceCommand.Build(),
             CacheCommand.Build(),
             GcCommand.Build(),
             BackupCommand.Build(),
+            AuditCommand.Build(),
             GenerateCommand.Build(),
             DoctorCommand.Build(),
             CompletionCommand.Build(),
             HelpCommand.Build(),
         };
-        foreach (var command in ArtifactsCommand.Build())
-        {
-            root.Subcommands.Add(command);
-        }
-
-        return root;
     }
 }

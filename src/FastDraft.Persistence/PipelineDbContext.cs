@@ -1,3 +1,5 @@
+using FastDraft.Persistence.Audit;
+using FastDraft.Persistence.Lineage;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Query.SqlExpressions;
 
@@ -34,9 +36,21 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<ArtifactBlobRow> ArtifactBlobs => Set<ArtifactBlobRow>();
     public DbSet<CollectionRow> Collections => Set<CollectionRow>();
     public DbSet<PinRow> Pins => Set<PinRow>();
+    public DbSet<ExternalFileRow> ExternalFiles => Set<ExternalFileRow>();
+    public DbSet<AuditRow> Audit => Set<AuditRow>();
+    public DbSet<AuditHeadRow> AuditHead => Set<AuditHeadRow>();
+
+    /// <summary>What this context's transactions did; written when they commit.</summary>
+    internal List<(Guid Transaction, AuditEntry Entry)> Acts { get; } = [];
 
     /// <summary>Unix milliseconds by the database's clock: leases live on it alone. Only inside a query.</summary>
     public static long DatabaseNow() => throw new NotSupportedException("DatabaseNow is translated to SQL; it has no value outside a query.");
+
+    /// <summary>Adds a row to the audit in the present transaction.</summary>
+    /// <exception cref="InvalidOperationException">There is no transaction that could bind an act and its row.</exception>
+    public void Remember(AuditEntry entry) => Acts.Add((
+        Database.CurrentTransaction?.TransactionId ?? throw new InvalidOperationException($"'{entry.Action}' and its audit row must be one transaction."),
+        entry with { By = entry.By ?? Actor.Current }));
 
     public override async Task<int> SaveChangesAsync(bool acceptAllChangesOnSuccess, CancellationToken cancellationToken = default)
     {
@@ -57,6 +71,8 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
 
     public override int SaveChanges(bool acceptAllChangesOnSuccess) => throw new NotSupportedException("Save with SaveChangesAsync: it also writes what the outbox tells.");
 
+    protected override void OnConfiguring(DbContextOptionsBuilder optionsBuilder) => optionsBuilder.AddInterceptors(AuditOnCommit.Instance);
+
     protected override void OnModelCreating(ModelBuilder modelBuilder)
     {
         var dialect = SqlDialect.Of(Database.ProviderName);
@@ -65,6 +81,9 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         modelBuilder.ApplyConfiguration<OutboxEventRow>(outbox).ApplyConfiguration<OutboxDeliveryRow>(outbox).ApplyConfiguration<ProjectionRow>(outbox).ApplyConfiguration<ProjectionStateRow>(outbox);
         var mlflow = new MlflowConfiguration();
         modelBuilder.ApplyConfiguration<MlflowRunRow>(mlflow).ApplyConfiguration<MlflowAttemptRow>(mlflow);
+        modelBuilder.ApplyConfiguration(new ExternalFileConfiguration());
+        var audit = new AuditConfiguration();
+        modelBuilder.ApplyConfiguration<AuditRow>(audit).ApplyConfiguration<AuditHeadRow>(audit);
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");
         run.Property(r => r.State).HasConversion<string>();
         run.Property(r => r.Version).IsConcurrencyToken();
@@ -91,7 +110,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         modelBuilder.Entity<ArtifactRow>().ToTable("artifacts").HasKey(r => r.Digest);
         var port = modelBuilder.Entity<StageRunPortRow>().ToTable("stage_run_ports");
         port.HasKey(r => new { r.StageRunId, r.IsOutput, r.Port });
-        port.HasIndex(r => r.Digest);
+        port.HasIndex(r => new { r.Digest, r.IsOutput });
         port.HasOne<StageRunRow>().WithMany().HasForeignKey(r => r.StageRunId);
         var metric = modelBuilder.Entity<MetricRow>().ToTable("metrics");
         metric.HasIndex(r => r.AttemptId);

@@ -1,13 +1,16 @@
 using System.Text.Json.Nodes;
-using FastDraft.Core.Lineage;
 using FastDraft.Core.Runs;
+using FastDraft.Persistence.Audit;
+using FastDraft.Persistence.Lineage;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Persistence;
 
 /// <summary>Questions that any process may ask while a host works, and the eviction of results from reuse.</summary>
-public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options, string logFolder)
+public sealed class PipelineQueries(PipelineDatabase database, string logFolder)
 {
+    private readonly DbContextOptions<PipelineDbContext> options = database.Options;
+
     public async Task<IReadOnlyList<RunView>> ListRunsAsync(int limit = 50, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);
@@ -71,35 +74,39 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
         return found.Count <= 1 ? found.SingleOrDefault() : throw new AmbiguousReferenceException(digestOrUniquePrefix, [.. found.Select(f => f.Digest)]);
     }
 
-    public async Task<LineageView> LineageAsync(string digest, bool upstream, CancellationToken ct = default)
+    /// <summary>What made something, or what was made of it.</summary>
+    public async Task<LineageView> LineageAsync(LineageQuery query, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);
-        // A cached stage run repeats the edges of the one that did the work; only the latter is history.
-        var rows = await (from p in db.Ports join s in db.StageRuns on p.StageRunId equals s.Id where s.CachedFromRunId == null select new { p, s.Stage }).ToListAsync(ct);
-        var graph = new LineageGraph(rows.Select(r => r.p.IsOutput
-            ? new LineageEdge("stage:" + r.p.StageRunId, r.p.Digest, r.p.Port)
-            : new LineageEdge(r.p.Digest, "stage:" + r.p.StageRunId, r.p.Port)));
-        var edges = upstream ? graph.Upstream(digest) : graph.Downstream(digest);
-        var kinds = rows.GroupBy(r => r.p.Digest).ToDictionary(g => g.Key, g => g.First().p.Kind);
-        var stages = rows.GroupBy(r => "stage:" + r.p.StageRunId).ToDictionary(g => g.Key, g => g.First().Stage);
-        var facts = await StageFactsAsync(db, [.. edges.SelectMany(e => new[] { e.From, e.To }).Distinct().Where(stages.ContainsKey).Select(id => Guid.Parse(id["stage:".Length..]))], ct);
-        var nodes = edges.SelectMany(e => new[] { e.From, e.To }).Append(digest).Distinct().Select(id => stages.TryGetValue(id, out var stage)
-            ? new LineageNode(id, stage, "stage", facts.GetValueOrDefault(id))
-            : new LineageNode(id, id, kinds.GetValueOrDefault(id, "unknown")));
-        return new LineageView([.. nodes], edges);
+        return await new LineageReader(db).ReadAsync(query, ct);
     }
 
-    private static async Task<Dictionary<string, StageFacts>> StageFactsAsync(PipelineDbContext db, List<Guid> ids, CancellationToken ct)
+    /// <summary>
+    /// The digest that a text names in the lineage: of an artifact, of a path setting's content or of one of its files, by digest or unique
+    /// prefix, or by the path where the file lay.
+    /// </summary>
+    /// <returns>Null: nothing in the lineage has it.</returns>
+    /// <exception cref="AmbiguousReferenceException">Several fit.</exception>
+    public async Task<string?> FindLineageAsync(string reference, CancellationToken ct = default)
     {
-        var rows = await (from s in db.StageRuns join r in db.Runs on s.RunId equals r.Id where ids.Contains(s.Id) select new { s, r.WorkflowName }).ToListAsync(ct);
-        var environments = (await db.Attempts.Where(a => ids.Contains(a.StageRunId) && a.State == StageRunState.Succeeded).Select(a => new { a.StageRunId, a.EnvironmentJson }).ToListAsync(ct))
-            .ToDictionary(a => a.StageRunId, a => a.EnvironmentJson);
-        return rows.ToDictionary(r => "stage:" + r.s.Id, r => new StageFacts(
-            r.s.RunId, r.WorkflowName, r.s.ActivityId, r.s.StageVersion, Time(r.s.EndedAt), Texts(r.s.SettingsJson), Texts(environments.GetValueOrDefault(r.s.Id) ?? "{}")));
-    }
+        await using var db = new PipelineDbContext(options);
+        var prefix = reference.StartsWith("sha256:", StringComparison.Ordinal) ? reference : "sha256:" + reference;
+        foreach (var digests in (IQueryable<string>[])
+        [
+            db.Artifacts.Where(a => a.Digest.StartsWith(prefix)).Select(a => a.Digest),
+            db.Ports.Where(p => p.External && p.Digest.StartsWith(prefix)).Select(p => p.Digest),
+            db.ExternalFiles.Where(f => f.FileDigest.StartsWith(prefix) || f.Path == reference).Select(f => f.FileDigest),
+        ])
+        {
+            var found = await digests.Distinct().Take(5).ToListAsync(ct);
+            if (found.Count > 0)
+            {
+                return found.Count == 1 ? found[0] : throw new AmbiguousReferenceException(reference, found);
+            }
+        }
 
-    private static Dictionary<string, string> Texts(string json) => JsonNode.Parse(json)!.AsObject().Where(p => p.Value is not null)
-        .ToDictionary(p => p.Key, p => p.Value!.GetValueKind() == System.Text.Json.JsonValueKind.String ? p.Value.GetValue<string>() : p.Value.ToJsonString());
+        return null;
+    }
 
     /// <summary>Stage runs whose outputs a later run with the same key would take, newest first.</summary>
     public async Task<IReadOnlyList<ReusableView>> ReusableAsync(string? stage = null, Guid? runId = null, CancellationToken ct = default)
@@ -113,12 +120,28 @@ public sealed class PipelineQueries(DbContextOptions<PipelineDbContext> options,
     /// <returns>How many.</returns>
     public async Task<int> EvictAsync(string? stage = null, Guid? runId = null, CancellationToken ct = default)
     {
-        await using var db = new PipelineDbContext(options);
-        return await Reusable(db, stage, runId).ExecuteUpdateAsync(u => u.SetProperty(s => s.KeyDigest, (string?)null), ct);
+        var evicted = 0;
+        await database.TransactAsync(
+            async db =>
+            {
+                evicted = await Reusable(db, stage, runId).ExecuteUpdateAsync(u => u.SetProperty(s => s.KeyDigest, (string?)null), ct);
+                var meant = new JsonObject { ["stage"] = stage, ["run"] = runId?.ToString(), ["results"] = evicted };
+                db.Remember(new AuditEntry(AuditAction.CacheEvicted, runId?.ToString() ?? stage ?? "all", Details: meant));
+                return true;
+            },
+            ct);
+        return evicted;
     }
 
     private static IQueryable<StageRunRow> Reusable(PipelineDbContext db, string? stage, Guid? runId) =>
         db.StageRuns.Where(s => s.KeyDigest != null && s.State == StageRunState.Succeeded && (stage == null || s.Stage == stage) && (runId == null || s.RunId == runId));
+
+    /// <summary>What was done, the newest first.</summary>
+    public Task<IReadOnlyList<AuditView>> AuditAsync(AuditFilter filter, CancellationToken ct = default) => AuditLog.ListAsync(options, filter, ct);
+
+    /// <summary>Computes the chain of the audit again.</summary>
+    /// <exception cref="FormatException"><paramref name="expectedHead"/> is not SEQUENCE:HASH.</exception>
+    public Task<AuditVerification> VerifyAuditAsync(string? expectedHead, CancellationToken ct = default) => AuditChain.VerifyAsync(options, expectedHead, ct);
 
     /// <summary>The last time that a stage under this activity id did its work in one attempt; null: it never has.</summary>
     public async Task<WorkedView?> LastWorkedAsync(string stage, string activityId, CancellationToken ct = default)

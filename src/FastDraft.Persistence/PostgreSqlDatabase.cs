@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using FastDraft.Persistence.Audit;
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
 
@@ -54,6 +55,7 @@ internal sealed class PostgreSqlDatabase : PipelineDatabase
         try
         {
             await db.Database.MigrateAsync(ct);
+            await db.Database.ExecuteSqlRawAsync(AuditTriggers.PostgreSql, ct);
         }
         finally
         {

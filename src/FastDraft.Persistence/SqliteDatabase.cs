@@ -1,5 +1,6 @@
 using System.Data;
 using System.Data.Common;
+using FastDraft.Persistence.Audit;
 using Microsoft.Data.Sqlite;
 using Microsoft.EntityFrameworkCore;
 
@@ -55,6 +56,7 @@ internal sealed class SqliteDatabase(string file) : PipelineDatabase(OptionsFor(
         await using var held = await alone.BeginTransactionAsync(IsolationLevel.Serializable, ct);
         await db.Database.ExecuteSqlRawAsync("PRAGMA journal_mode=WAL; DROP TABLE IF EXISTS __EFMigrationsLock", ct);
         await db.Database.MigrateAsync(ct);
+        await db.Database.ExecuteSqlRawAsync(AuditTriggers.Sqlite, ct);
     }
 
     protected override async ValueTask<IDisposable?> TakeTurnAsync(CancellationToken ct)

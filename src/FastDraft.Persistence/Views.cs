@@ -1,4 +1,3 @@
-using FastDraft.Core.Lineage;
 using FastDraft.Core.Runs;
 
 namespace FastDraft.Persistence;
@@ -19,15 +18,6 @@ public sealed record AttemptView(
 public sealed record PortArtifactView(string Port, string Kind, string Digest, bool External);
 
 public sealed record ArtifactView(string Digest, string Kind, long SizeBytes, int NumFiles, DateTimeOffset CreatedAt, Guid? RunId, string? Stage);
-
-/// <summary><paramref name="Id"/> is an artifact digest or <c>stage:</c> and the stage run id; a stage also says how it was done.</summary>
-public sealed record LineageNode(string Id, string Label, string Kind, StageFacts? Stage = null);
-
-/// <summary>How a stage run was done: enough to do it again.</summary>
-public sealed record StageFacts(
-    Guid RunId, string Workflow, string ActivityId, int Version, DateTimeOffset? EndedAt, IReadOnlyDictionary<string, string> Settings, IReadOnlyDictionary<string, string> Environment);
-
-public sealed record LineageView(IReadOnlyList<LineageNode> Nodes, IReadOnlyList<LineageEdge> Edges);
 
 /// <summary>A result that a later run with the same key would take.</summary>
 public sealed record ReusableView(string KeyDigest, string Stage, string ActivityId, Guid RunId, DateTimeOffset? EndedAt);

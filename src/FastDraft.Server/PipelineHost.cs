@@ -97,16 +97,8 @@ public sealed class PipelineHost : IAsyncDisposable
 
     public async Task<Guid> SubmitAsync(
         WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache = false, string? triggerActivityId = null,
-        string? correlationId = null, CancellationToken ct = default)
-    {
-        var id = Guid.CreateVersion7();
-        TakeUp(id);
-        var start = new WorkflowStart(TriggerActivityId: triggerActivityId, CorrelationId: correlationId);
-        await engine.SubmitAsync(RunEngine.Pending(id, definition, inputs, start, clock.GetUtcNow(), bypassCache), ct);
-        Failpoint.Reach(Failpoint.Submitted);
-        reconciler.Wake();
-        return id;
-    }
+        string? correlationId = null, CancellationToken ct = default) =>
+        await SubmitAsync(definition, inputs, bypassCache, new WorkflowStart(TriggerActivityId: triggerActivityId, CorrelationId: correlationId), null, ct);
 
     /// <summary>Makes this host responsible for a run; needed only where it does not take up all of them.</summary>
     public void TakeUp(Guid runId) => reconciler.TakeUp(runId);
@@ -133,7 +125,7 @@ public sealed class PipelineHost : IAsyncDisposable
     {
         var run = await Queries.GetRunAsync(runId, ct) ?? throw new ArgumentException($"There is no run {runId}.", nameof(runId));
         return await SubmitAsync(
-            WorkflowDefinition.Parse(run.DefinitionJson), JsonSerializer.Deserialize<Dictionary<string, JsonNode?>>(run.InputsJson)!, ct: ct);
+            WorkflowDefinition.Parse(run.DefinitionJson), JsonSerializer.Deserialize<Dictionary<string, JsonNode?>>(run.InputsJson)!, false, new WorkflowStart(), runId, ct);
     }
 
     /// <summary>Stops the workers; unfinished runs stay in the tables and are taken up by the next host.</summary>
@@ -189,4 +181,15 @@ public sealed class PipelineHost : IAsyncDisposable
     /// <summary>The recurring job of a cron schedule.</summary>
     [AutomaticRetry(Attempts = 0, OnAttemptsExceeded = AttemptsExceededAction.Delete)]
     public Task TickScheduleAsync(Guid scheduleId) => schedules.TickAsync(scheduleId, stop.Token);
+
+    private async Task<Guid> SubmitAsync(
+        WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, WorkflowStart start, Guid? retried, CancellationToken ct)
+    {
+        var id = Guid.CreateVersion7();
+        TakeUp(id);
+        await engine.SubmitAsync(RunEngine.Pending(id, definition, inputs, start, clock.GetUtcNow(), bypassCache), retried, ct);
+        Failpoint.Reach(Failpoint.Submitted);
+        reconciler.Wake();
+        return id;
+    }
 }

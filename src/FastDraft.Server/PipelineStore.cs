@@ -4,6 +4,7 @@ using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Gates;
 using FastDraft.Storage;
 using FastDraft.Storage.FileSystem;
@@ -21,7 +22,7 @@ public sealed class PipelineStore : IAsyncDisposable
     {
         DataFolder = Path.GetFullPath(dataFolder);
         Database = DatabaseOf(DataFolder, settings);
-        Queries = new PipelineQueries(Database.Options, Path.Combine(DataFolder, "logs"));
+        Queries = new PipelineQueries(Database, Path.Combine(DataFolder, "logs"));
         Artifacts = settings.Store is { } bucket
             ? new S3ArtifactStore(bucket, Path.Combine(DataFolder, "cache"))
             : new FileSystemArtifactStore(Path.Combine(DataFolder, "cas"));
@@ -71,12 +72,23 @@ public sealed class PipelineStore : IAsyncDisposable
         }
     }
 
-    public async Task<bool> CancelAsync(Guid runId, CancellationToken ct = default)
-    {
-        await using var db = Open();
-        return await db.Runs.Where(r => r.Id == runId && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling))
-            .ExecuteUpdateAsync(u => u.SetProperty(r => r.CancelRequested, true), ct) == 1;
-    }
+    public Task<bool> CancelAsync(Guid runId, CancellationToken ct = default) => Database.TransactAsync(
+        async db =>
+        {
+            db.Remember(new AuditEntry(AuditAction.RunCancelled, runId.ToString()));
+            return await db.Runs.Where(r => r.Id == runId && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling))
+                .ExecuteUpdateAsync(u => u.SetProperty(r => r.CancelRequested, true), ct) == 1;
+        },
+        ct);
+
+    /// <summary>Adds a row to the audit for an act that changes no other row: files that left the store, or were taken out of it.</summary>
+    public Task RememberAsync(AuditEntry entry, CancellationToken ct = default) => Database.TransactAsync(
+        db =>
+        {
+            db.Remember(entry);
+            return Task.FromResult(true);
+        },
+        ct);
 
     public async IAsyncEnumerable<RunEvent> WatchAsync(Guid runId, [EnumeratorCancellation] CancellationToken ct = default)
     {

@@ -50,7 +50,7 @@ public static class Planner
                 // A lookup may have found nothing for an optional input.
                 var digests = start.Inputs.Where(i => known.ContainsKey((i.Value.ActivityInstanceId, i.Value.Port)))
                     .ToDictionary(i => i.Key, i => known[(i.Value.ActivityInstanceId, i.Value.Port)]);
-                var key = await keys.BuildAsync(start.Stage, start.Settings, digests, ct);
+                var (key, _) = await keys.BuildAsync(start.Stage, start.Settings, digests, ct);
                 var result = start.Stage.IsLookup
                     ? await Lookups.AnswerAsync(db, definition.DefinitionId, start.Stage.Name, start.Settings, key, ct)
                     : await keys.FindAsync(db, key.ComputeDigest(), [], ct) is { } hit ? LookupResult.Of(hit.Row, hit.Outputs) : null;

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Reflection;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -92,7 +91,10 @@ internal static class DraftTraining
         return loss;
     }
 
-    /// <summary>Writes what a Hugging Face folder has beside its weights: configuration, tokenizer files, and meta.json with the recipe.</summary>
+    /// <summary>
+    /// Writes what a Hugging Face folder has beside its weights: configuration, tokenizer files, and meta.json with the recipe. Nothing in it
+    /// says when, where or by which build it was made, so that the same work has the same digest a year later; that is in the tables.
+    /// </summary>
     public static void Describe(DecoderConfig config, string folder, string tokenizerFolder, object meta)
     {
         config.Save(folder);
@@ -107,7 +109,4 @@ internal static class DraftTraining
 
         File.WriteAllText(Path.Join(folder, "meta.json"), JsonSerializer.Serialize(meta, MetaJson) + "\n");
     }
-
-    public static string LibraryVersion { get; } =
-        typeof(DraftTraining).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 }

@@ -1,5 +1,7 @@
 using System.Text.Json.Nodes;
+using FastDraft.Core.Lineage;
 using FastDraft.Core.Runs;
+using FastDraft.Persistence.Lineage;
 using FastDraft.Server;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
@@ -36,7 +38,7 @@ public abstract class RunFacts(TestDatabase database) : IDisposable
         var plan = await Planner.PlanAsync(host.Store, pipeline.Options(), changed, new Dictionary<string, JsonNode?>());
         Assert.Equal([PlanVerdict.Miss, PlanVerdict.Unknown], plan.Select(p => p.Verdict));
         var copied = Assert.Single(first.Stages[1].Outputs).Digest;
-        Assert.Equal(4, (await host.Queries.LineageAsync(copied, upstream: true)).Nodes.Count);
+        Assert.Equal(4, (await host.Queries.LineageAsync(new LineageQuery(copied, LineageDirection.Upstream))).Nodes.Count);
     }
 
     [Fact]

@@ -65,6 +65,20 @@ public sealed class RunningService : IAsyncLifetime
         }
     }
 
+    /// <summary>The activity instance of the run's gate, once it waits there.</summary>
+    public async Task<string> GateAsync(Guid run)
+    {
+        await foreach (var e in host.WatchAsync(run, TestContext.Current.CancellationToken))
+        {
+            if (e is GateOpened opened)
+            {
+                return opened.Reference[(opened.Reference.IndexOf('/', StringComparison.Ordinal) + 1)..];
+            }
+        }
+
+        throw new InvalidOperationException($"Run {run} ended without a gate.");
+    }
+
     /// <summary>What an administrator, a crash or an older version may have left in the tables.</summary>
     public void Sql(string command)
     {

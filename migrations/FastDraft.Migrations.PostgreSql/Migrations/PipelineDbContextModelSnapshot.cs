@@ -148,6 +148,96 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.ToTable("attempts", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.Audit.AuditHeadRow", b =>
+                {
+                    b.Property<int>("Id")
+                        .HasColumnType("integer");
+
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Hash")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("Sequence")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("Id");
+
+                    b.ToTable("audit_head", (string)null);
+
+                    b.HasData(
+                        new
+                        {
+                            Id = 1,
+                            At = 0L,
+                            Hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                            Sequence = 0L
+                        });
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.Audit.AuditRow", b =>
+                {
+                    b.Property<long>("Sequence")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Action")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Actor")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("After")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("At")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Before")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("DetailsJson")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Hash")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("ObjectId")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("ObjectKind")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("PreviousHash")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Sequence");
+
+                    b.HasIndex("At");
+
+                    b.HasIndex("ObjectKind", "ObjectId");
+
+                    b.ToTable("audit", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.BlobRow", b =>
                 {
                     b.Property<string>("Digest")
@@ -420,6 +510,41 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.HasIndex("RunId");
 
                     b.ToTable("journal", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.Lineage.ExternalFileRow", b =>
+                {
+                    b.Property<long>("Id")
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("bigint");
+
+                    NpgsqlPropertyBuilderExtensions.UseIdentityByDefaultColumn(b.Property<long>("Id"));
+
+                    b.Property<string>("Digest")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("FileDigest")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Path")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("SizeBytes")
+                        .HasColumnType("bigint");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("Digest");
+
+                    b.HasIndex("FileDigest");
+
+                    b.ToTable("external_files", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.MetricRow", b =>
@@ -888,7 +1013,7 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
                     b.HasKey("StageRunId", "IsOutput", "Port");
 
-                    b.HasIndex("Digest");
+                    b.HasIndex("Digest", "IsOutput");
 
                     b.ToTable("stage_run_ports", (string)null);
                 });

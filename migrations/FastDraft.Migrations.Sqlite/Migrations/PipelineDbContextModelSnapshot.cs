@@ -133,6 +133,86 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.ToTable("attempts", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.Audit.AuditHeadRow", b =>
+                {
+                    b.Property<int>("Id")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Hash")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("Sequence")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Id");
+
+                    b.ToTable("audit_head", (string)null);
+
+                    b.HasData(
+                        new
+                        {
+                            Id = 1,
+                            At = 0L,
+                            Hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+                            Sequence = 0L
+                        });
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.Audit.AuditRow", b =>
+                {
+                    b.Property<long>("Sequence")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Action")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Actor")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("After")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("At")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Before")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("DetailsJson")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Hash")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("ObjectId")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("ObjectKind")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("PreviousHash")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Sequence");
+
+                    b.HasIndex("At");
+
+                    b.HasIndex("ObjectKind", "ObjectId");
+
+                    b.ToTable("audit", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.BlobRow", b =>
                 {
                     b.Property<string>("Digest")
@@ -372,6 +452,36 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.HasIndex("RunId");
 
                     b.ToTable("journal", (string)null);
+                });
+
+            modelBuilder.Entity("FastDraft.Persistence.Lineage.ExternalFileRow", b =>
+                {
+                    b.Property<long>("Id")
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Digest")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("FileDigest")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Path")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("SizeBytes")
+                        .HasColumnType("INTEGER");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("Digest");
+
+                    b.HasIndex("FileDigest");
+
+                    b.ToTable("external_files", (string)null);
                 });
 
             modelBuilder.Entity("FastDraft.Persistence.MetricRow", b =>
@@ -793,7 +903,7 @@ namespace FastDraft.Migrations.Sqlite.Migrations
 
                     b.HasKey("StageRunId", "IsOutput", "Port");
 
-                    b.HasIndex("Digest");
+                    b.HasIndex("Digest", "IsOutput");
 
                     b.ToTable("stage_run_ports", (string)null);
                 });

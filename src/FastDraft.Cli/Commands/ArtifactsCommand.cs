@@ -2,21 +2,25 @@ using System.CommandLine;
 using System.Globalization;
 using FastDraft.Cli.Terminal;
 using FastDraft.Core.Artifacts;
+using FastDraft.Core.Lineage;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
+using FastDraft.Persistence.Lineage;
 using FastDraft.Server;
+using FastDraft.Server.Provenance;
 using FastDraft.Server.Retention;
 using FastDraft.Storage;
 using FastDraft.Storage.S3;
 
 namespace FastDraft.Cli.Commands;
 
-/// <summary><c>fastdraft artifacts list|show|verify|get|pin|unpin</c> and <c>fastdraft lineage</c></summary>
+/// <summary><c>fastdraft artifacts list|show|verify|get|pin|unpin|provenance|card</c></summary>
 internal static class ArtifactsCommand
 {
     private static readonly TimeSpan LinkValid = TimeSpan.FromMinutes(15);
 
-    public static IEnumerable<Command> Build()
+    public static Command Build()
     {
         var command = new Command("artifacts", "List, show, verify, fetch and keep artifacts");
         var artifact = new Argument<string>("artifact") { Description = "Digest or unique prefix of one" };
@@ -83,23 +87,24 @@ internal static class ArtifactsCommand
             var artifacts = parsed.GetValue(optional) is { } one
                 ? [await EmbeddedPipeline.FindArtifactAsync(store.Queries, one, token)]
                 : await store.Queries.ListArtifactsAsync(null, int.MaxValue, token);
-            var damaged = new List<(string Digest, string Kind, string Message)>();
+            var damaged = new List<Damage>();
             foreach (var view in artifacts)
             {
-                if ((await Pins.ShowAsync(store, view.Digest, token)).Collected is null)
+                if ((await Pins.ShowAsync(store, view.Digest, token)).Collected is null && await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), VerifyDepth.Full, token) is { Count: > 0 } damages)
                 {
-                    damaged.AddRange((await store.Artifacts.VerifyAsync(Digest.Parse(view.Digest), VerifyDepth.Full, token)).Select(d => (view.Digest, view.Kind, d.Message)));
+                    var made = await store.Queries.LineageAsync(new LineageQuery(view.Digest, LineageDirection.Downstream, Limit: 1), token);
+                    damaged.Add(new Damage(view.Digest, view.Kind, [.. damages.Select(d => d.Message)], made.NumArtifacts - 1, made.Drafts));
                 }
             }
 
             if (SharedOptions.IsJson(parsed))
             {
-                Output.WriteJson(new { Artifacts = artifacts.Count, Damaged = damaged.Select(d => new { d.Digest, d.Kind, d.Message }) });
+                Output.WriteJson(new { Artifacts = artifacts.Count, Damaged = damaged });
             }
             else
             {
-                damaged.ForEach(d => Console.Out.WriteLine($"{Figures.Short(d.Digest)}  {d.Kind}  {d.Message}"));
-                Console.Out.WriteLine(damaged.Count == 0 ? $"{artifacts.Count} artifacts, every byte as it was stored" : $"{damaged.Count} damaged files in {artifacts.Count} artifacts");
+                damaged.ForEach(Write);
+                Console.Out.WriteLine(damaged.Count == 0 ? $"{artifacts.Count} artifacts, every byte as it was stored" : $"{damaged.Count} of {artifacts.Count} artifacts are damaged");
             }
 
             return damaged.Count == 0 ? ExitCode.Ok : ExitCode.Data;
@@ -135,6 +140,8 @@ internal static class ArtifactsCommand
             }
 
             await store.Artifacts.MaterializeAsync(Digest.Parse(view.Digest), target, token);
+            await DescribeAsync(store, view, target, token);
+            await store.RememberAsync(new AuditEntry(AuditAction.ArtifactExported, view.Digest), token);
             Console.Out.WriteLine(target);
             return ExitCode.Ok;
         }, token));
@@ -158,37 +165,63 @@ internal static class ArtifactsCommand
             return ExitCode.Ok;
         }, token));
 
+        var provenance = new Command("provenance", "Where an artifact came from, as an in-toto statement with SLSA provenance") { artifact, SharedOptions.Data };
+        provenance.SetAction((parsed, token) => WithStore(parsed, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            Output.WriteJson(await ProvenanceStatement.OfAsync(store, view.Digest, token));
+            return ExitCode.Ok;
+        }, token));
+
+        var card = new Command("card", "The model card of a draft: what it is, how it was measured, from what it was made") { artifact, SharedOptions.Data };
+        card.SetAction((parsed, token) => WithStore(parsed, async store =>
+        {
+            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
+            Console.Out.Write(await ModelCard.OfAsync(store, view.Digest, token));
+            return ExitCode.Ok;
+        }, token));
+
         command.Subcommands.Add(list);
         command.Subcommands.Add(show);
         command.Subcommands.Add(verify);
         command.Subcommands.Add(get);
         command.Subcommands.Add(pin);
         command.Subcommands.Add(unpin);
-        yield return command;
-
-        var downstream = new Option<bool>("--downstream") { Description = "What was made from it, instead of what made it" };
-        var lineage = new Command("lineage", "What made this artifact: corpora, target, stages, settings, code") { artifact, downstream, SharedOptions.Data, SharedOptions.Format };
-        lineage.SetAction((parsed, token) => WithStore(parsed, async store =>
-        {
-            var view = await EmbeddedPipeline.FindArtifactAsync(store.Queries, parsed.GetValue(artifact)!, token);
-            var graph = await store.Queries.LineageAsync(view.Digest, !parsed.GetValue(downstream), token);
-            if (SharedOptions.IsJson(parsed))
-            {
-                Output.WriteJson(graph);
-                return ExitCode.Ok;
-            }
-
-            foreach (var line in new LineageTree(graph, !parsed.GetValue(downstream)).Draw(view.Digest))
-            {
-                Console.Out.WriteLine(line);
-            }
-
-            return ExitCode.Ok;
-        }, token));
-        yield return lineage;
+        command.Subcommands.Add(provenance);
+        command.Subcommands.Add(card);
+        return command;
     }
 
     private static string Again(ArtifactView view) => view.RunId is { } run ? $"make it again: fastdraft runs retry {Figures.Short(run)}" : "nothing says what made it";
+
+    /// <summary>Beside the artifact's own files, which stay as they are: where it came from and, of a model, its card.</summary>
+    private static async Task DescribeAsync(PipelineStore store, ArtifactView view, string folder, CancellationToken cancellationToken)
+    {
+        if (view.RunId is null)
+        {
+            return;
+        }
+
+        await File.WriteAllTextAsync(Path.Join(folder, ProvenanceStatement.FileName), (await ProvenanceStatement.OfAsync(store, view.Digest, cancellationToken)).ToJsonString(Output.Json) + "\n", cancellationToken);
+        if (ModelCard.Describes(view.Kind))
+        {
+            await File.WriteAllTextAsync(Path.Join(folder, ModelCard.FileName), await ModelCard.OfAsync(store, view.Digest, cancellationToken), cancellationToken);
+        }
+    }
+
+    private static void Write(Damage damage)
+    {
+        foreach (var message in damage.Messages)
+        {
+            Console.Out.WriteLine($"{damage.Digest}  {damage.Kind}  {message}");
+        }
+
+        var drafts = damage.Drafts.Select(d => $"{d.Name} version {d.Version}{string.Concat(d.Aliases.Select(a => ", " + a))}").ToList();
+        Console.Out.WriteLine($"  {damage.NumMadeFromIt} artifacts were made from it" + (drafts.Count > 0 ? ", registered drafts among them: " + string.Join("; ", drafts) : string.Empty));
+    }
+
+    /// <summary>An artifact whose bytes are not what they were, and what depends on it.</summary>
+    private sealed record Damage(string Digest, string Kind, IReadOnlyList<string> Messages, int NumMadeFromIt, IReadOnlyList<AffectedDraft> Drafts);
 
     private static Task<int> WithStore(ParseResult parsed, Func<PipelineStore, Task<int>> action, CancellationToken cancellationToken) => CliErrors.GuardAsync(async () =>
     {

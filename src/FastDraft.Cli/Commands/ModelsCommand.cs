@@ -6,7 +6,7 @@ using FastDraft.Server.Registry;
 
 namespace FastDraft.Cli.Commands;
 
-/// <summary><c>fastdraft models list|show|history|promote|rollback</c>: named drafts, and which of their versions is champion.</summary>
+/// <summary><c>fastdraft models list|show|history|promote|alias|rollback</c>: named drafts, and which of their versions is champion.</summary>
 internal static class ModelsCommand
 {
     public static Command Build()
@@ -16,15 +16,23 @@ internal static class ModelsCommand
         var reason = new Option<string>("--reason") { Description = "Why; kept for ever", Required = true };
         var by = new Option<string>("--by") { Description = "Who decides", DefaultValueFactory = _ => Environment.UserName };
 
-        var list = new Command("list", "Every version of every draft, the newest first") { SharedOptions.Data, SharedOptions.Format };
-        list.SetAction((parsed, token) => WithStore(parsed, async store => Write(parsed, await DraftRegistry.ListAsync(store, null, token))));
+        var forTarget = new Option<string?>("--target") { Description = "Only drafts for this target: its folder, or its digest" };
+        var list = new Command("list", "Every version of every draft, or of those for one target, the newest first") { forTarget, SharedOptions.Data, SharedOptions.Format };
+        list.SetAction((parsed, token) => WithStore(parsed, async store =>
+        {
+            var wanted = parsed.GetValue(forTarget);
+            var digest = wanted is not null && Directory.Exists(wanted)
+                ? await DraftRegistry.TargetDigestAsync(store, EmbeddedPipeline.Options(store.DataFolder), wanted, token)
+                : wanted;
+            Write(parsed, await DraftRegistry.ListAsync(store, null, digest, token));
+        }));
         command.Subcommands.Add(list);
 
         var show = new Command("show", "The versions of one draft, with what each was measured at") { name, SharedOptions.Data, SharedOptions.Format };
         show.SetAction((parsed, token) => WithStore(parsed, async store =>
         {
             var given = parsed.GetValue(name)!;
-            var drafts = await DraftRegistry.ListAsync(store, given, token);
+            var drafts = await DraftRegistry.ListAsync(store, given, null, token);
             if (SharedOptions.IsJson(parsed))
             {
                 Output.WriteJson(drafts);
@@ -63,13 +71,20 @@ internal static class ModelsCommand
 
         var version = new Argument<int>("version") { Description = "The version to make champion" };
         var promote = new Command("promote", "Make a version champion, whatever its evaluation says") { name, version, reason, by, SharedOptions.Data, SharedOptions.Format };
-        promote.SetAction((parsed, token) => WithStore(parsed, async store => WriteChampion(parsed, await DraftRegistry.PromoteAsync(
+        promote.SetAction((parsed, token) => WithStore(parsed, async store => WriteAlias(parsed, await DraftRegistry.PromoteAsync(
             store, parsed.GetValue(name)!, parsed.GetValue(version), parsed.GetValue(by)!, parsed.GetValue(reason)!, TimeProvider.System.GetUtcNow(), token))));
         command.Subcommands.Add(promote);
 
+        var alias = new Argument<string>("alias") { Description = "champion or challenger" };
+        alias.AcceptOnlyFromAmong(DraftRegistry.Champion, DraftRegistry.Challenger);
+        var point = new Command("alias", "Point an alias at a version") { name, alias, version, reason, by, SharedOptions.Data, SharedOptions.Format };
+        point.SetAction((parsed, token) => WithStore(parsed, async store => WriteAlias(parsed, await DraftRegistry.AliasAsync(
+            store, parsed.GetValue(name)!, parsed.GetValue(version), parsed.GetValue(alias)!, parsed.GetValue(by)!, parsed.GetValue(reason)!, TimeProvider.System.GetUtcNow(), token))));
+        command.Subcommands.Add(point);
+
         var target = new Option<string?>("--target") { Description = "Digest of the target, where the name has drafts for several" };
         var rollback = new Command("rollback", "Make the champion before the present one champion again") { name, reason, by, target, SharedOptions.Data, SharedOptions.Format };
-        rollback.SetAction((parsed, token) => WithStore(parsed, async store => WriteChampion(parsed, await DraftRegistry.RollbackAsync(
+        rollback.SetAction((parsed, token) => WithStore(parsed, async store => WriteAlias(parsed, await DraftRegistry.RollbackAsync(
             store, parsed.GetValue(name)!, parsed.GetValue(target), parsed.GetValue(by)!, parsed.GetValue(reason)!, TimeProvider.System.GetUtcNow(), token))));
         command.Subcommands.Add(rollback);
         return command;
@@ -89,7 +104,7 @@ internal static class ModelsCommand
         })]);
     }
 
-    private static void WriteChampion(ParseResult parsed, DraftView draft)
+    private static void WriteAlias(ParseResult parsed, DraftView draft)
     {
         if (SharedOptions.IsJson(parsed))
         {
@@ -97,7 +112,7 @@ internal static class ModelsCommand
         }
         else
         {
-            Console.Out.WriteLine($"{draft.Name} version {draft.Version} is the champion: {draft.ModelDigest}");
+            Console.Out.WriteLine($"{draft.Name} version {draft.Version} is the {draft.Aliases[0]}: {draft.ModelDigest}");
         }
     }
 

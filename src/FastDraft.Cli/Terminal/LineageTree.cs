@@ -1,5 +1,5 @@
 using FastDraft.Core.Lineage;
-using FastDraft.Persistence;
+using FastDraft.Persistence.Lineage;
 
 namespace FastDraft.Cli.Terminal;
 
@@ -7,12 +7,15 @@ namespace FastDraft.Cli.Terminal;
 /// Lineage as a tree from an artifact to its origins, or to what was made of it: each stage with its settings, each file outside the
 /// store by its digest. What is reached twice is drawn once. Machines and code are listed below, once each.
 /// </summary>
-internal sealed class LineageTree(LineageView graph, bool upstream)
+internal sealed class LineageTree(LineageView graph)
 {
+    private readonly ILookup<string, LineageEdge> _next = graph.Edges.ToLookup(e => graph.Direction == LineageDirection.Upstream ? e.To : e.From, StringComparer.Ordinal);
     private readonly Dictionary<string, LineageNode> _nodes = graph.Nodes.ToDictionary(n => n.Id, StringComparer.Ordinal);
     private readonly HashSet<string> _drawn = new(StringComparer.Ordinal);
     private readonly List<string> _lines = [];
     private readonly List<(string Text, List<string> Stages)> _environments = [];
+
+    private bool IsUpstream => graph.Direction == LineageDirection.Upstream;
 
     public IReadOnlyList<string> Draw(string root)
     {
@@ -49,7 +52,7 @@ internal sealed class LineageTree(LineageView graph, bool upstream)
         for (var i = 0; i < next.Count; i++)
         {
             var last = i == next.Count - 1;
-            Draw(upstream ? next[i].From : next[i].To, rest + (last ? "└─ " : "├─ "), rest + (last ? "   " : "│  "), next[i].Port);
+            Draw(IsUpstream ? next[i].From : next[i].To, rest + (last ? "└─ " : "├─ "), rest + (last ? "   " : "│  "), next[i].Port);
         }
     }
 
@@ -57,8 +60,8 @@ internal sealed class LineageTree(LineageView graph, bool upstream)
     private List<LineageEdge> Next(string id, out int numOther)
     {
         numOther = 0;
-        var next = graph.Edges.Where(e => (upstream ? e.To : e.From) == id).ToList();
-        if (upstream && _nodes[id].Stage is null && next.Count > 1)
+        var next = _next[id].ToList();
+        if (IsUpstream && _nodes[id].Stage is null && next.Count > 1)
         {
             numOther = next.Count - 1;
             next = [next.MinBy(e => _nodes[e.From].Stage?.EndedAt ?? DateTimeOffset.MaxValue)!];
@@ -76,7 +79,7 @@ internal sealed class LineageTree(LineageView graph, bool upstream)
 
         return port?.StartsWith("setting:", StringComparison.Ordinal) == true
             ? $"{port["setting:".Length..]}: files outside the store  {node.Id}"
-            : $"{(port is null ? string.Empty : port + ": ")}{node.Kind}  {node.Id}";
+            : $"{(port is null ? string.Empty : port + ": ")}{(node.Kind == "path" ? "files outside the store" : node.Kind)}  {node.Id}";
     }
 
     private void Remember(StageFacts stage)

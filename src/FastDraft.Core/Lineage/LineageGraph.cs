@@ -1,8 +1,5 @@
 namespace FastDraft.Core.Lineage;
 
-/// <summary>From was used to make To, through the named port.</summary>
-public sealed record LineageEdge(string From, string To, string Port);
-
 /// <summary>Artifacts and stage runs as nodes; queries walk without visiting a node twice, so a cycle cannot hang them.</summary>
 public sealed class LineageGraph(IEnumerable<LineageEdge> edges)
 {

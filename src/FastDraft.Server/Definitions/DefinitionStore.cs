@@ -1,7 +1,9 @@
 using System.Text.Json.Nodes;
+using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Definitions;
@@ -70,7 +72,13 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
     /// saved all the same, so that no work is lost, and the refusal lists every mistake.
     /// </summary>
     /// <exception cref="DefinitionRefusedException">It is no definition, it ships with the pipeline, or it has mistakes and was to be published.</exception>
-    public async Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, CancellationToken ct = default)
+    public Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, CancellationToken ct = default) => SaveAsync(model, publish, AuditAction.DefinitionSaved, ct);
+
+    /// <summary>Saves what was drawn elsewhere as a draft, whatever it was there.</summary>
+    /// <exception cref="DefinitionRefusedException">It is no definition, or it ships with the pipeline.</exception>
+    public Task<StoredDefinition> ImportAsync(JsonObject model, CancellationToken ct = default) => SaveAsync(model, publish: false, AuditAction.DefinitionImported, ct);
+
+    private async Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, string action, CancellationToken ct)
     {
         var name = Text(model, "name") is { Length: > 0 } given ? given : throw new DefinitionRefusedException(Refusal.Invalid, ["A workflow has a name."]);
         var wanted = Text(model, "definitionId");
@@ -90,11 +98,13 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
                 throw DefinitionRefusedException.ReadOnly(definitionId);
             }
 
+            var before = latest?.Json;
             var row = latest is { IsPublished: false } ? latest : await NextVersionAsync(db, latest, definitionId, ct);
             var stored = DefinitionDocument.Stored(model, latest is null ? null : DefinitionDocument.TryParse(latest.Json));
             (stored["id"], stored["definitionId"], stored["version"]) = (row.Id, definitionId, row.Version);
             (row.Name, row.Description, row.Json) = (name, Text(model, "description"), Canonicalised(stored));
             mistakes = publish ? Mistakes(Read(row)) : [];
+            db.Remember(Entry(action, row, before));
             if (publish && mistakes.Count == 0)
             {
                 await MarkPublishedAsync(db, row, ct);
@@ -144,6 +154,7 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
             if (published is not null)
             {
                 published.IsPublished = false;
+                db.Remember(Entry(AuditAction.DefinitionRetracted, published, published.Json));
                 await db.SaveChangesAsync(ct);
             }
 
@@ -165,7 +176,14 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
     public async Task<int> DeleteAsync(string definitionId, CancellationToken ct = default)
     {
         var deleted = 0;
-        await ChangeAsync(async db => deleted = await db.WorkflowDefinitions.Where(r => r.DefinitionId == definitionId).ExecuteDeleteAsync(ct), ct);
+        await ChangeAsync(async db =>
+        {
+            deleted = await db.WorkflowDefinitions.Where(r => r.DefinitionId == definitionId).ExecuteDeleteAsync(ct);
+            if (deleted > 0)
+            {
+                db.Remember(new AuditEntry(AuditAction.DefinitionDeleted, definitionId, Details: new JsonObject { ["versions"] = deleted }));
+            }
+        }, ct);
         return deleted > 0 || builtIn.Find(definitionId) is null ? deleted : throw DefinitionRefusedException.ReadOnly(definitionId);
     }
 
@@ -188,6 +206,8 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
                 next.IsLatest = true;
                 await db.SaveChangesAsync(ct);
             }
+
+            db.Remember(new AuditEntry(AuditAction.DefinitionDeleted, row.DefinitionId, Before: DigestOf(row.Json), Details: new JsonObject { ["version"] = row.Version }));
         }, ct);
         return deleted;
     }
@@ -236,7 +256,13 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
         await db.WorkflowDefinitions.Where(r => r.DefinitionId == row.DefinitionId && r.IsPublished && r.Id != row.Id)
             .ExecuteUpdateAsync(u => u.SetProperty(r => r.IsPublished, false), ct);
         row.IsPublished = true;
+        db.Remember(Entry(AuditAction.DefinitionPublished, row, row.Json));
     }
+
+    private static AuditEntry Entry(string action, WorkflowDefinitionRow row, string? before) => new(
+        action, row.DefinitionId, before is null ? null : DigestOf(before), DigestOf(row.Json), new JsonObject { ["version"] = row.Version, ["name"] = row.Name });
+
+    private static string DigestOf(string json) => Digest.OfBytes(System.Text.Encoding.UTF8.GetBytes(json)).ToString();
 
     private async Task<WorkflowDefinitionRow> NextVersionAsync(PipelineDbContext db, WorkflowDefinitionRow? latest, string definitionId, CancellationToken ct)
     {

@@ -266,7 +266,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
                     : $"Attempt {lease.Attempt.Number} begins at the beginning: no checkpoint of an earlier one is on {Environment.MachineName}.");
             }
 
-            return await WorkerProcess.RunAsync(options, jobFile, log, metrics.Add, lease, stop);
+            return await WorkerProcess.RunAsync(options, jobFile, lease, log.Write, metrics.Add, stop);
         }
         finally
         {

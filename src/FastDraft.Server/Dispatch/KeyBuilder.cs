@@ -6,6 +6,7 @@ using FastDraft.Core.Caching;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Lineage;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
@@ -13,6 +14,9 @@ namespace FastDraft.Server.Dispatch;
 
 /// <summary>An earlier stage run with the same key whose outputs are whole, byte by byte.</summary>
 internal sealed record CacheHit(StageRunRow Row, IReadOnlyList<StageRunPortRow> Outputs);
+
+/// <summary>What a path setting denotes: the digest of its content, and the files that it is.</summary>
+internal sealed record PathContent(Digest Digest, IReadOnlyList<ExternalFile> Files);
 
 /// <summary>Makes StageKeys and finds earlier stage runs that have them.</summary>
 internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList<string>>? expandPath) : IDisposable
@@ -27,17 +31,21 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
 
     public void Dispose() => hashing.Dispose();
 
-    public async Task<StageKey> BuildAsync(StageDescriptor stage, JsonObject settings, IReadOnlyDictionary<string, Digest> inputs, CancellationToken ct) =>
-        StageKey.Of(
-            stage, settings, await PathsAsync(stage, settings, ct), inputs,
-            new Dictionary<string, string> { ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString() });
+    /// <returns>The key, and the files that its path settings denote.</returns>
+    public async Task<(StageKey Key, IReadOnlyDictionary<string, PathContent> Paths)> BuildAsync(
+        StageDescriptor stage, JsonObject settings, IReadOnlyDictionary<string, Digest> inputs, CancellationToken ct)
+    {
+        var paths = await PathsAsync(stage, settings, ct);
+        var environment = new Dictionary<string, string> { ["architecture"] = RuntimeInformation.ProcessArchitecture.ToString() };
+        return (StageKey.Of(stage, settings, paths.ToDictionary(p => p.Key, p => p.Value.Digest), inputs, environment), paths);
+    }
 
     /// <exception cref="StageFailureException">A path setting no longer has the content that the key names.</exception>
     public async Task RequireUnchangedAsync(StageDescriptor stage, JsonObject settings, StageKey key, CancellationToken ct)
     {
-        foreach (var (setting, digest) in await PathsAsync(stage, settings, ct))
+        foreach (var (setting, content) in await PathsAsync(stage, settings, ct))
         {
-            if (key.Paths.GetValueOrDefault(setting) != digest.ToString())
+            if (key.Paths.GetValueOrDefault(setting) != content.Digest.ToString())
             {
                 throw new StageFailureException(
                     FailureKind.Data, $"Setting '{setting}': the files of {settings[setting]!.ToJsonString()} changed while the stage ran.", "Run it again when they are complete.");
@@ -84,24 +92,25 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
         return StageKey.Explain(previous is null ? null : StageKey.FromJson(previous), key);
     }
 
-    private async Task<Dictionary<string, Digest>> PathsAsync(StageDescriptor stage, JsonObject settings, CancellationToken ct)
+    /// <summary>What each path setting that has a value denotes now.</summary>
+    public async Task<Dictionary<string, PathContent>> PathsAsync(StageDescriptor stage, JsonObject settings, CancellationToken ct)
     {
-        var paths = new Dictionary<string, Digest>();
+        var paths = new Dictionary<string, PathContent>();
         foreach (var (setting, items) in stage.PathsIn(settings))
         {
-            var text = new StringBuilder();
+            var (text, files) = (new StringBuilder(), new List<ExternalFile>());
             foreach (var item in items)
             {
-                text.Append((await OfPathAsync(setting.Name, item, ct)).ToString()).Append('\n');
+                text.Append((await OfPathAsync(setting.Name, item, files, ct)).ToString()).Append('\n');
             }
 
-            paths[setting.Name] = Digest.OfBytes(Encoding.UTF8.GetBytes(text.ToString()));
+            paths[setting.Name] = new PathContent(Digest.OfBytes(Encoding.UTF8.GetBytes(text.ToString())), files);
         }
 
         return paths;
     }
 
-    private async Task<Digest> OfPathAsync(string setting, string path, CancellationToken ct)
+    private async Task<Digest> OfPathAsync(string setting, string path, List<ExternalFile> found, CancellationToken ct)
     {
         var files = expandPath is not null ? expandPath(path)
             : Directory.Exists(path) ? Directory.GetFiles(path, "*", SearchOption.AllDirectories)
@@ -118,9 +127,10 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
         {
             foreach (var chunk in files.Select(Path.GetFullPath).Chunk(FilesOfAQuery))
             {
-                foreach (var (file, digest) in await OfFilesAsync(chunk, ct))
+                foreach (var file in await OfFilesAsync(chunk, ct))
                 {
-                    lines.Add((folder is null ? Path.GetFileName(file) : Path.GetRelativePath(folder, file)) + "\0" + digest);
+                    found.Add(file);
+                    lines.Add((folder is null ? Path.GetFileName(file.Path) : Path.GetRelativePath(folder, file.Path)) + "\0" + file.Digest);
                 }
             }
         }
@@ -133,11 +143,11 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
     }
 
     /// <summary>Digests of files, read only where size or time differ from those of the last reading.</summary>
-    private async Task<List<(string File, string Digest)>> OfFilesAsync(string[] files, CancellationToken ct)
+    private async Task<List<ExternalFile>> OfFilesAsync(string[] files, CancellationToken ct)
     {
         await using var db = store.Open();
         var known = await db.PathDigests.AsNoTracking().Where(r => r.Machine == Environment.MachineName && files.Contains(r.Path)).ToDictionaryAsync(r => r.Path, ct);
-        var digests = new List<(string, string)>();
+        var digests = new List<ExternalFile>();
         var fresh = new List<PathDigestRow>();
         foreach (var file in files)
         {
@@ -146,13 +156,13 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
             info = info.LinkTarget is null ? info : (FileInfo)(info.ResolveLinkTarget(returnFinalTarget: true) ?? info);
             if (known.TryGetValue(file, out var row) && row.SizeBytes == info.Length && row.ModifiedTicks == info.LastWriteTimeUtc.Ticks)
             {
-                digests.Add((file, row.Digest));
+                digests.Add(new ExternalFile(file, row.Digest, row.SizeBytes));
                 continue;
             }
 
             await using var stream = info.OpenRead();
             var digest = (await Digest.OfStreamAsync(stream, ct)).ToString();
-            digests.Add((file, digest));
+            digests.Add(new ExternalFile(file, digest, info.Length));
             if (TimeProvider.System.GetUtcNow() - info.LastWriteTimeUtc > Settled)
             {
                 fresh.Add(new PathDigestRow { Machine = Environment.MachineName, Path = file, SizeBytes = info.Length, ModifiedTicks = info.LastWriteTimeUtc.Ticks, Digest = digest });

@@ -17,7 +17,7 @@ internal sealed record LeaseTiming(TimeSpan Duration, TimeSpan RenewEvery, TimeS
 /// The right of one attempt to act for its stage run. The epoch rises with every owner and every write carries it, so an attempt
 /// that lost its lease, knowing or not, changes nothing.
 /// </summary>
-internal sealed class Lease : IDisposable
+internal sealed class Lease : IWorkerLife, IDisposable
 {
     private readonly PipelineStore store;
     private readonly LeaseTiming timing;
@@ -38,6 +38,8 @@ internal sealed class Lease : IDisposable
     public StageRunRow StageRun { get; }
 
     public AttemptRow Attempt { get; }
+
+    Guid IWorkerLife.Id => Attempt.Id;
 
     public long Epoch => Attempt.LeaseEpoch;
 

@@ -8,6 +8,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Lineage;
 using FastDraft.Server.Registry;
 using FastDraft.Server.Retention;
 using FastDraft.Storage;
@@ -174,7 +175,7 @@ internal sealed class Reconciler(
         if (!bypass && await keys.FindAsync(db, Digest.Parse(row.KeyDigest!), [], ct) is { } hit)
         {
             // While it waited another run made its outputs.
-            await KeyAsync(row, StageKey.FromJson(row.KeyJson!), LookupResult.Of(hit.Row, hit.Outputs), [], [], ct);
+            await KeyAsync(row, StageKey.FromJson(row.KeyJson!), LookupResult.Of(hit.Row, hit.Outputs), [], [], [], ct);
         }
         else
         {
@@ -220,7 +221,7 @@ internal sealed class Reconciler(
                 ?? throw new StageFailureException(FailureKind.Config, $"This host has no stage '{row.Stage}'.");
             var settings = JsonNode.Parse(row.SettingsJson)!.AsObject();
             var ports = await InputsAsync(db, row, stage, ct);
-            var key = await keys.BuildAsync(stage, settings, ports.ToDictionary(p => p.Port, p => Digest.Parse(p.Digest)), ct);
+            var (key, paths) = await keys.BuildAsync(stage, settings, ports.ToDictionary(p => p.Port, p => Digest.Parse(p.Digest)), ct);
             ports.AddRange(key.Paths.Select(p => new StageRunPortRow { StageRunId = row.Id, Port = "setting:" + p.Key, Kind = "path", Digest = p.Value, External = true }));
             var run = await db.Runs.AsNoTracking().SingleAsync(r => r.Id == row.RunId, ct);
             var damaged = new List<BlobDamage>();
@@ -236,7 +237,7 @@ internal sealed class Reconciler(
                 ? [.. damaged.Select(d => $"an earlier artifact is damaged in the store: {d.Message}")]
                 : await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct);
             Failpoint.Reach(Failpoint.BeforeKeyed);
-            await KeyAsync(row, key, known, reasons, ports, ct);
+            await KeyAsync(row, key, known, reasons, ports, [.. paths.Values], ct);
             Failpoint.Reach(Failpoint.Keyed);
         }
         catch (Exception e) when (e is not OperationCanceledException && !PipelineDatabase.IsTrouble(e))
@@ -282,7 +283,8 @@ internal sealed class Reconciler(
     }
 
     /// <summary>One commit: what is known already ends the stage run with the earlier outputs, anything else is queued.</summary>
-    private Task<bool> KeyAsync(StageRunRow row, StageKey key, LookupResult? known, IReadOnlyList<string> reasons, IReadOnlyList<StageRunPortRow> inputs, CancellationToken ct) =>
+    private Task<bool> KeyAsync(
+        StageRunRow row, StageKey key, LookupResult? known, IReadOnlyList<string> reasons, IReadOnlyList<StageRunPortRow> inputs, IReadOnlyList<PathContent> paths, CancellationToken ct) =>
         engine.CommitAsync(row.RunId, known is null ? null : new StageSucceeded(row.ActivityInstanceId, known.Outcome), async (d, _) =>
         {
             var current = await d.StageRuns.SingleAsync(s => s.Id == row.Id, ct);
@@ -295,6 +297,7 @@ internal sealed class Reconciler(
             current.KeyDigest = key.ComputeDigest().ToString();
             current.MissReasonsJson = known is null ? JsonSerializer.Serialize(reasons) : null;
             d.Ports.AddRange(inputs);
+            await AddFilesAsync(d, paths, ct);
             if (known is null)
             {
                 current.State = RunStateMachine.Move(current.State, StageRunState.Queued);
@@ -315,4 +318,17 @@ internal sealed class Reconciler(
             await DraftRegistry.ApplyAsync(d, store.Artifacts, current, known.Outputs, Now, ct);
             return true;
         }, ct);
+
+    /// <summary>The files of each content that has none yet: equal content has equal files, wherever it lies now.</summary>
+    private static async Task AddFilesAsync(PipelineDbContext db, IReadOnlyList<PathContent> paths, CancellationToken ct)
+    {
+        foreach (var content in paths.DistinctBy(p => p.Digest))
+        {
+            var digest = content.Digest.ToString();
+            if (!await db.ExternalFiles.AnyAsync(f => f.Digest == digest, ct))
+            {
+                db.ExternalFiles.AddRange(content.Files.Select(f => new ExternalFileRow { Digest = digest, Path = f.Path, FileDigest = f.Digest, SizeBytes = f.SizeBytes }));
+            }
+        }
+    }
 }

@@ -1,8 +1,11 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using FastDraft.Core.Artifacts;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Events;
 using FastDraft.Server.Scheduling;
@@ -21,11 +24,30 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
 
-    public async Task SubmitAsync(RunRow run, CancellationToken ct)
+    /// <param name="retried">The run that it repeats.</param>
+    public Task SubmitAsync(RunRow run, Guid? retried, CancellationToken ct) => store.Database.TransactAsync(
+        db =>
+        {
+            db.Runs.Add(run);
+            db.Remember(Submitted(run, retried is null ? [] : new JsonObject { ["retried"] = retried.ToString() }));
+            return Task.FromResult(true);
+        },
+        ct);
+
+    /// <summary>What the audit keeps of a new run; its inputs are in its row, and their digest shows whether they still are.</summary>
+    /// <param name="cause">What made it start; for a retry it says so.</param>
+    internal static AuditEntry Submitted(RunRow run, JsonObject cause, string? by = null)
     {
-        await using var db = store.Open();
-        db.Runs.Add(run);
-        await db.SaveChangesAsync(ct);
+        var details = new JsonObject
+        {
+            ["workflow"] = run.WorkflowName, ["inputs"] = Digest.OfBytes(Encoding.UTF8.GetBytes(run.InputsJson)).ToString(), ["bypassCache"] = run.BypassCache,
+        };
+        foreach (var (name, value) in cause)
+        {
+            details[name] = value?.DeepClone();
+        }
+
+        return new AuditEntry(cause.ContainsKey("retried") ? AuditAction.RunRetried : AuditAction.RunSubmitted, run.Id.ToString(), After: run.DefinitionDigest, Details: details, By: by);
     }
 
     /// <summary>
@@ -269,6 +291,7 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
                 options.Clock.GetUtcNow(), run.BypassCache, run.Id);
             row.ParentInstanceId = child.ActivityInstanceId;
             db.Runs.Add(row);
+            db.Remember(Submitted(row, new JsonObject { ["parent"] = run.Id.ToString() }, Actor.Workflow));
             return null;
         }
         catch (WorkflowFormatException e)
@@ -330,12 +353,16 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
                 continue;
             }
 
-            db.Runs.Add(Pending(
+            var run = Pending(
                 Guid.CreateVersion7(), definition, RunInputs.Absolute(options, definition, new Dictionary<string, JsonNode?>(), Environment.CurrentDirectory),
-                new WorkflowStart(TriggerActivityId: activity.Id, TriggerPayload: published.Payload, CorrelationId: published.CorrelationId), options.Clock.GetUtcNow(), parent: publisher?.Id));
+                new WorkflowStart(TriggerActivityId: activity.Id, TriggerPayload: published.Payload, CorrelationId: published.CorrelationId), options.Clock.GetUtcNow(), parent: publisher?.Id);
+            db.Runs.Add(run);
+            db.Remember(Submitted(run, new JsonObject { ["event"] = published.EventName, ["parent"] = publisher?.Id.ToString() }, Actor.Workflow));
             numRuns++;
         }
 
+        var reached = new JsonObject { ["waits"] = numWaits, ["runs"] = numRuns, ["correlation"] = published.CorrelationId, ["run"] = publisher?.Id.ToString() };
+        db.Remember(new AuditEntry(AuditAction.EventPublished, published.EventName, Details: reached, By: publisher is null ? null : Actor.Workflow));
         return new EventReach(numWaits, numRuns);
     }
 
@@ -364,8 +391,11 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
             if (wait is { DueAt: null, ChildRunId: { } child })
             {
                 // At once, before this transaction writes the wait: the child's own end writes its run first and the wait after that.
-                await db.Runs.Where(r => r.Id == child && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling))
-                    .ExecuteUpdateAsync(u => u.SetProperty(r => r.CancelRequested, true), ct);
+                if (await db.Runs.Where(r => r.Id == child && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling))
+                    .ExecuteUpdateAsync(u => u.SetProperty(r => r.CancelRequested, true), ct) == 1)
+                {
+                    db.Remember(new AuditEntry(AuditAction.RunCancelled, child.ToString(), Details: new JsonObject { ["parent"] = run.Id.ToString() }, By: Actor.Workflow));
+                }
             }
         }
     }

@@ -6,6 +6,19 @@ using FastDraft.Server.Worker;
 
 namespace FastDraft.Server.Dispatch;
 
+/// <summary>How long a worker may live: its host says so again and again, and one that hears nothing ends itself.</summary>
+internal interface IWorkerLife
+{
+    /// <summary>Marks the process and all that it starts, so that they can be found and ended.</summary>
+    Guid Id { get; }
+
+    /// <summary>Changes with every renewal.</summary>
+    long Renewal { get; }
+
+    /// <summary>From now on, without another renewal.</summary>
+    TimeSpan Remaining { get; }
+}
+
 /// <param name="ExitCode">128 and more: the process was killed by a signal.</param>
 /// <param name="OutOfMemory">The kernel killed a process for memory while this one ran, and this one died that way.</param>
 internal sealed record WorkerResult(int ExitCode, string? Failure, string? Hint, long? PeakRssBytes, bool OutOfMemory = false)
@@ -30,9 +43,9 @@ internal static class WorkerProcess
 
     /// <param name="stop">Ends the process: SIGTERM, and SIGKILL for its whole tree after a grace.</param>
     public static async Task<WorkerResult> RunAsync(
-        PipelineOptions options, string jobFile, AttemptLog log, Action<MetricPoint> onMetric, Lease lease, CancellationToken stop)
+        PipelineOptions options, string jobFile, IWorkerLife life, Action<string> onLine, Action<MetricPoint> onMetric, CancellationToken stop)
     {
-        var attempt = lease.Attempt.Id.ToString("N");
+        var attempt = life.Id.ToString("N");
         using var process = new Process { StartInfo = StartInfo(options, jobFile, attempt) };
         var kills = OutOfMemoryKills();
         try
@@ -62,7 +75,7 @@ internal static class WorkerProcess
                     onMetric(point);
                 }
 
-                log.Write(line.Json);
+                onLine(line.Json);
             }
         }
 
@@ -71,9 +84,9 @@ internal static class WorkerProcess
         var told = 0L;
         while (!exited.IsCompleted && !stop.IsCancellationRequested)
         {
-            if (lease.Renewal is var renewal && renewal != told)
+            if (life.Renewal is var renewal && renewal != told)
             {
-                Tell(process, lease.Remaining);
+                Tell(process, life.Remaining);
                 told = renewal;
             }
 

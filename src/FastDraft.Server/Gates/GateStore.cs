@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Gates;
@@ -107,6 +108,8 @@ public sealed class GateStore(PipelineStore store, TimeProvider clock)
             OpenedAt = wait.CreatedAt, Approved = approved, DecidedAt = now, DecidedBy = by, Reason = reason,
         };
         db.GateDecisions.Add(decision);
+        db.Remember(new AuditEntry(
+            approved ? AuditAction.GateApproved : AuditAction.GateRejected, $"{runId}/{activityInstanceId}", Details: new JsonObject { ["by"] = by, ["reason"] = reason }));
         return (View(decision, run.WorkflowName), true);
     }
 

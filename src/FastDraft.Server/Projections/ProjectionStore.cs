@@ -1,5 +1,7 @@
+using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Projections;
@@ -44,11 +46,19 @@ public sealed class ProjectionStore(PipelineStore store, TimeProvider clock)
     /// <exception cref="StageFailureException">There is no such projection.</exception>
     public async Task<int> RetryAsync(string name, CancellationToken ct = default)
     {
-        await using var db = store.Open();
-        await RequireAsync(db, name, ct);
-        await db.ProjectionStates.Where(s => s.Name == name).ExecuteUpdateAsync(u => u.SetProperty(s => s.RetryAt, (long?)null).SetProperty(s => s.NumFailures, 0), ct);
-        return await db.OutboxDeliveries.Where(d => d.Projection == name)
-            .ExecuteUpdateAsync(u => u.SetProperty(d => d.IsQuarantined, false).SetProperty(d => d.Tries, 0).SetProperty(d => d.DueAt, 0), ct);
+        var count = 0;
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                await RequireAsync(db, name, ct);
+                await db.ProjectionStates.Where(s => s.Name == name).ExecuteUpdateAsync(u => u.SetProperty(s => s.RetryAt, (long?)null).SetProperty(s => s.NumFailures, 0), ct);
+                count = await db.OutboxDeliveries.Where(d => d.Projection == name)
+                    .ExecuteUpdateAsync(u => u.SetProperty(d => d.IsQuarantined, false).SetProperty(d => d.Tries, 0).SetProperty(d => d.DueAt, 0), ct);
+                db.Remember(new AuditEntry(AuditAction.ProjectionRetried, name, Details: new JsonObject { ["events"] = count }));
+                return true;
+            },
+            ct);
+        return count;
     }
 
     /// <summary>Drops a projection and what waits for it. A host whose settings have it registers it anew when it starts.</summary>
@@ -65,6 +75,7 @@ public sealed class ProjectionStore(PipelineStore store, TimeProvider clock)
                 await db.ProjectionStates.Where(p => p.Name == name).ExecuteDeleteAsync(ct);
                 count = await db.OutboxDeliveries.Where(d => d.Projection == name).ExecuteDeleteAsync(ct);
                 await db.OutboxEvents.Where(e => !e.Deliveries.Any()).ExecuteDeleteAsync(ct);
+                db.Remember(new AuditEntry(AuditAction.ProjectionForgotten, name, Details: new JsonObject { ["events"] = count }));
                 return true;
             },
             ct);

@@ -4,6 +4,8 @@ using System.Text.Json.Nodes;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
+using FastDraft.Server.Dispatch;
 using FastDraft.Stages.PromoteDraft;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
@@ -59,12 +61,14 @@ public static class DraftRegistry
     public static async Task<PromotionDecision> ReadAsync(IArtifactStore artifacts, string promotionDigest, CancellationToken ct) =>
         PromotionDecision.Parse(Encoding.UTF8.GetString(await artifacts.ReadAsync(Digest.Parse(promotionDigest), PromotionDecision.FileName, ct)));
 
-    /// <summary>Every version, of one name or of all, the newest first.</summary>
+    /// <summary>Every version, of one name or of all, for one target or for any, the newest first.</summary>
+    /// <param name="target">The digest of the target's content, or the beginning of it.</param>
     /// <exception cref="StageFailureException">There is no draft of that name.</exception>
-    public static async Task<IReadOnlyList<DraftView>> ListAsync(PipelineStore store, string? name, CancellationToken ct)
+    public static async Task<IReadOnlyList<DraftView>> ListAsync(PipelineStore store, string? name, string? target, CancellationToken ct)
     {
         await using var db = store.Open();
-        var rows = await db.Drafts.AsNoTracking().Where(d => name == null || d.Name == name).OrderByDescending(d => d.CreatedAt).ThenByDescending(d => d.Version).ToListAsync(ct);
+        var prefix = target is null || target.StartsWith("sha256:", StringComparison.Ordinal) ? target : "sha256:" + target;
+        var rows = await db.Drafts.AsNoTracking().Where(d => (name == null || d.Name == name) && (prefix == null || d.TargetDigest.StartsWith(prefix))).OrderByDescending(d => d.CreatedAt).ThenByDescending(d => d.Version).ToListAsync(ct);
         if (rows.Count == 0 && name is not null)
         {
             throw NoDraft($"There is no draft '{name}'.");
@@ -74,6 +78,16 @@ public static class DraftRegistry
         var reasons = (await db.DraftAliasMoves.AsNoTracking().Where(m => name == null || m.Name == name).OrderBy(m => m.Id).ToListAsync(ct))
             .ToLookup(m => (m.Name, m.ToVersion), m => m.Why);
         return [.. rows.Select(d => View(d, [.. aliases[(d.Name, d.Version)].Order(StringComparer.Ordinal)], reasons[(d.Name, d.Version)].LastOrDefault()))];
+    }
+
+    /// <summary>The digest under which drafts for the target in a folder are registered: that of its content, wherever it lies.</summary>
+    /// <exception cref="StageFailureException">The folder holds no file.</exception>
+    public static async Task<string> TargetDigestAsync(PipelineStore store, PipelineOptions options, string folder, CancellationToken ct)
+    {
+        var setting = new SettingDescriptor("target", SettingType.Path, "The target");
+        using var keys = new KeyBuilder(store, options.ExpandPath);
+        var paths = await keys.PathsAsync(new StageDescriptor("", 1, "", [setting], [], []), new JsonObject { [setting.Name] = Path.GetFullPath(folder) }, ct);
+        return paths[setting.Name].Digest.ToString();
     }
 
     /// <summary>Every move of an alias of a name, the newest first.</summary>
@@ -86,9 +100,14 @@ public static class DraftRegistry
             DateTimeOffset.FromUnixTimeMilliseconds(m.At), m.Alias, m.FromVersion, m.ToVersion, m.Who, m.Why, m.RunId, m.PromotionDigest, m.TargetDigest))];
     }
 
-    /// <summary>Makes a version the champion by hand; <paramref name="why"/> is kept for ever.</summary>
+    /// <summary>Makes a version the champion by hand.</summary>
     /// <exception cref="StageFailureException">There is no such draft, or it is the champion already.</exception>
-    public static async Task<DraftView> PromoteAsync(PipelineStore store, string name, int version, string who, string why, DateTimeOffset now, CancellationToken ct)
+    public static Task<DraftView> PromoteAsync(PipelineStore store, string name, int version, string who, string why, DateTimeOffset now, CancellationToken ct) =>
+        AliasAsync(store, name, version, Champion, who, why, now, ct);
+
+    /// <summary>Makes a version the champion or the challenger by hand; <paramref name="why"/> is kept for ever.</summary>
+    /// <exception cref="StageFailureException">There is no such draft, or it has the alias already.</exception>
+    public static async Task<DraftView> AliasAsync(PipelineStore store, string name, int version, string alias, string who, string why, DateTimeOffset now, CancellationToken ct)
     {
         DraftRow? draft = null;
         await store.Database.TransactAsync(
@@ -96,16 +115,21 @@ public static class DraftRegistry
             {
                 draft = await db.Drafts.SingleOrDefaultAsync(d => d.Name == name && d.Version == version, ct)
                     ?? throw NoDraft($"There is no draft '{name}' version {version}.");
-                if (await FindAsync(db, name, draft.TargetDigest, Champion, ct) is { } current && current.Version == version)
+                if (await FindAsync(db, name, draft.TargetDigest, alias, ct) is { } current && current.Version == version)
                 {
-                    throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the champion already.", $"fastdraft models show {name}");
+                    throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the {alias} already.", $"fastdraft models show {name}");
                 }
 
-                await MoveAsync(db, draft, Champion, who, why, null, null, now.ToUnixTimeMilliseconds(), ct);
+                if (alias == Challenger && (await FindAsync(db, name, draft.TargetDigest, Champion, ct))?.Version == version)
+                {
+                    throw new StageFailureException(FailureKind.Config, $"'{name}' version {version} is the champion: nobody challenges itself.", $"fastdraft models show {name}");
+                }
+
+                await MoveAsync(db, draft, alias, who, why, null, null, now.ToUnixTimeMilliseconds(), ct);
                 return true;
             },
             ct);
-        return View(draft!, [Champion], why);
+        return View(draft!, [alias], why);
     }
 
     /// <summary>Makes the champion before the present one champion again.</summary>
@@ -178,12 +202,14 @@ public static class DraftRegistry
         PipelineDbContext db, DraftRow draft, string alias, string who, string why, Guid? runId, string? promotion, long now, CancellationToken ct)
     {
         var row = await db.DraftAliases.FindAsync([draft.Name, draft.TargetDigest, alias], ct);
+        var from = row?.Version;
+        var before = from is null ? null : await db.Drafts.Where(d => d.Name == draft.Name && d.Version == from).Select(d => d.ModelDigest).SingleOrDefaultAsync(ct);
         db.DraftAliasMoves.Add(new DraftAliasMoveRow
         {
             Name = draft.Name,
             TargetDigest = draft.TargetDigest,
             Alias = alias,
-            FromVersion = row?.Version,
+            FromVersion = from,
             ToVersion = draft.Version,
             At = now,
             Who = who,
@@ -194,10 +220,17 @@ public static class DraftRegistry
         row ??= db.DraftAliases.Add(new DraftAliasRow { Name = draft.Name, TargetDigest = draft.TargetDigest, Alias = alias }).Entity;
         row.Version = draft.Version;
 
+        var details = new JsonObject
+        {
+            ["alias"] = alias, ["fromVersion"] = from, ["toVersion"] = draft.Version, ["target"] = draft.TargetDigest, ["why"] = why, ["run"] = runId?.ToString(), ["promotion"] = promotion,
+        };
+
         // Nobody challenges itself.
         if (alias == Champion && await db.DraftAliases.FindAsync([draft.Name, draft.TargetDigest, Challenger], ct) is { } challenger && challenger.Version == draft.Version)
         {
             db.DraftAliases.Remove(challenger);
         }
+
+        db.Remember(new AuditEntry(AuditAction.DraftAliasMoved, draft.Name, before, draft.ModelDigest, details, runId is null ? null : Actor.Workflow));
     }
 }

@@ -4,6 +4,7 @@ using FastDraft.Core.Lineage;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
 
@@ -183,6 +184,7 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
                 return false;
             }
 
+            db.Remember(new AuditEntry(AuditAction.ArtifactCollected, condemned[0], Details: new System.Text.Json.Nodes.JsonObject { ["why"] = why, ["blobs"] = condemned.Count }));
             id = await BeginAsync(db, why, ct);
             foreach (var digest in condemned)
             {

@@ -1,5 +1,7 @@
+using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Retention;
@@ -26,15 +28,16 @@ public static class Pins
 
         var row = await db.Pins.FindAsync([digest], ct) ?? db.Pins.Add(new PinRow { ArtifactDigest = digest }).Entity;
         (row.Reason, row.By, row.At) = (reason, by, now.ToUnixTimeMilliseconds());
+        db.Remember(new AuditEntry(AuditAction.ArtifactPinned, digest, Details: new JsonObject { ["by"] = by, ["reason"] = reason }));
         return true;
     }, ct);
 
     /// <summary>False: it was not pinned.</summary>
-    public static async Task<bool> UnpinAsync(PipelineStore store, string digest, CancellationToken ct)
+    public static Task<bool> UnpinAsync(PipelineStore store, string digest, CancellationToken ct) => store.Database.TransactAsync(async db =>
     {
-        await using var db = store.Open();
+        db.Remember(new AuditEntry(AuditAction.ArtifactUnpinned, digest));
         return await db.Pins.Where(p => p.ArtifactDigest == digest).ExecuteDeleteAsync(ct) > 0;
-    }
+    }, ct);
 
     public static async Task<RetentionView> ShowAsync(PipelineStore store, string digest, CancellationToken ct)
     {

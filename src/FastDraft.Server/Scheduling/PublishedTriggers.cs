@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Definitions;
 using Microsoft.EntityFrameworkCore;
 
@@ -36,6 +37,7 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
     {
         var now = clock.GetUtcNow().ToUnixTimeMilliseconds();
         var all = await db.Schedules.ToListAsync(ct);
+        var changed = new List<string>();
         foreach (var trigger in wanted)
         {
             var row = all.Find(s => Fits(s, trigger));
@@ -50,13 +52,20 @@ internal sealed class PublishedTriggers(PipelineStore store, DefinitionStore def
                 continue;
             }
 
+            changed.Add(row.Name);
             (row.Kind, row.Expression, row.TimeZone, row.Misfire, row.Problem) = (trigger.Kind.ToString(), trigger.Expression, trigger.TimeZone, trigger.Misfire, null);
             (row.CreatedAt, row.Cursor) = (now, Math.Max(row.Cursor, now));
         }
 
-        foreach (var gone in all.Where(s => s.ActivityId is not null && !wanted.Any(w => Fits(s, w))))
+        foreach (var gone in all.Where(s => s.ActivityId is not null && s.Problem != NotPublished && !wanted.Any(w => Fits(s, w))))
         {
             gone.Problem = NotPublished;
+            changed.Add(gone.Name);
+        }
+
+        foreach (var name in changed)
+        {
+            db.Remember(new AuditEntry(AuditAction.ScheduleChanged, name, By: Actor.Workflow));
         }
 
         return true;

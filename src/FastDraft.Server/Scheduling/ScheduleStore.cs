@@ -4,6 +4,7 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Scheduling;
@@ -47,6 +48,10 @@ public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
                     Expression = given.Expression, TimeZone = given.TimeZone, Misfire = given.Misfire.Name(), InputsJson = JsonSerializer.Serialize(given.Inputs),
                     CreatedAt = now.ToUnixTimeMilliseconds(), Cursor = now.ToUnixTimeMilliseconds(),
                 });
+                db.Remember(new AuditEntry(AuditAction.ScheduleCreated, given.Name, Details: new JsonObject
+                {
+                    ["workflow"] = given.DefinitionId ?? given.Definition!.Name, ["kind"] = given.Kind.ToString(), ["expression"] = given.Expression, ["timeZone"] = given.TimeZone, ["misfire"] = given.Misfire.Name(),
+                }));
                 return true;
             },
             ct);
@@ -82,11 +87,11 @@ public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
     }
 
     /// <exception cref="StageFailureException">There is none.</exception>
-    public Task PauseAsync(string name, CancellationToken ct) => ChangeAsync(name, row => row.Paused = true, ct);
+    public Task PauseAsync(string name, CancellationToken ct) => ChangeAsync(name, AuditAction.SchedulePaused, row => row.Paused = true, ct);
 
     /// <summary>Goes on from now: what came due in the pause is not made up for (a backfill does that).</summary>
     /// <exception cref="StageFailureException">There is none.</exception>
-    public Task ResumeAsync(string name, CancellationToken ct) => ChangeAsync(name, row =>
+    public Task ResumeAsync(string name, CancellationToken ct) => ChangeAsync(name, AuditAction.ScheduleResumed, row =>
     {
         if (row.Paused)
         {
@@ -96,27 +101,30 @@ public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
 
     /// <summary>Its runs stay.</summary>
     /// <exception cref="StageFailureException">There is none, or a published workflow would bring it back at once.</exception>
-    public async Task DeleteAsync(string name, CancellationToken ct)
-    {
-        await using var db = store.Open();
-        var row = await RowAsync(db, name, ct);
-        if (row.ActivityId is not null && await db.WorkflowDefinitions.AnyAsync(d => d.DefinitionId == row.DefinitionId && d.IsPublished, ct))
+    public Task DeleteAsync(string name, CancellationToken ct) => store.Database.TransactAsync(
+        async db =>
         {
-            throw new StageFailureException(FailureKind.Config, $"Schedule '{name}' comes from the published workflow '{row.DefinitionId}'.", $"fastdraft schedule pause {name}, or retract the workflow");
-        }
+            var row = await RowAsync(db, name, ct);
+            if (row.ActivityId is not null && await db.WorkflowDefinitions.AnyAsync(d => d.DefinitionId == row.DefinitionId && d.IsPublished, ct))
+            {
+                throw new StageFailureException(FailureKind.Config, $"Schedule '{name}' comes from the published workflow '{row.DefinitionId}'.", $"fastdraft schedule pause {name}, or retract the workflow");
+            }
 
-        await db.Schedules.Where(s => s.Id == row.Id).ExecuteDeleteAsync(ct);
-    }
+            db.Remember(new AuditEntry(AuditAction.ScheduleDeleted, name));
+            return await db.Schedules.Where(s => s.Id == row.Id).ExecuteDeleteAsync(ct) == 1;
+        },
+        ct);
 
     internal static StageFailureException NotFound(string name) => new(FailureKind.Config, $"There is no schedule '{name}'.", "fastdraft schedule list");
 
     private static async Task<ScheduleRow> RowAsync(PipelineDbContext db, string name, CancellationToken ct) =>
         await db.Schedules.AsNoTracking().SingleOrDefaultAsync(s => s.Name == name, ct) ?? throw NotFound(name);
 
-    private Task ChangeAsync(string name, Action<ScheduleRow> change, CancellationToken ct) => store.Database.TransactAsync(
+    private Task ChangeAsync(string name, string action, Action<ScheduleRow> change, CancellationToken ct) => store.Database.TransactAsync(
         async db =>
         {
             change(await db.Schedules.SingleOrDefaultAsync(s => s.Name == name, ct) ?? throw NotFound(name));
+            db.Remember(new AuditEntry(action, name));
             return true;
         },
         ct);

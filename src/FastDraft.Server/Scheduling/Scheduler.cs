@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
 using Microsoft.EntityFrameworkCore;
@@ -65,6 +66,7 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             return false;
         }
 
+        var acts = new List<AuditEntry>();
         try
         {
             var (due, newest) = Due(row);
@@ -77,12 +79,17 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             var misfire = MisfirePolicies.Parse(row.Misfire) ?? MisfirePolicy.RunOnce;
             foreach (var nominal in due)
             {
-                var run = misfire.Runs(nominal, newest.Value, Now) ? Start(db, row, definition, nominal) : (Guid?)null;
-                db.ScheduleTicks.Add(new ScheduleTickRow { ScheduleId = row.Id, NominalAt = nominal.ToUnixTimeMilliseconds(), RunId = run, DecidedAt = Now.ToUnixTimeMilliseconds() });
-                started.AddRange(run is { } id ? [id] : []);
+                var run = misfire.Runs(nominal, newest.Value, Now) ? Start(db, row, definition, nominal) : null;
+                db.ScheduleTicks.Add(new ScheduleTickRow { ScheduleId = row.Id, NominalAt = nominal.ToUnixTimeMilliseconds(), RunId = run?.Id, DecidedAt = Now.ToUnixTimeMilliseconds() });
+                if (run is not null)
+                {
+                    started.Add(run.Id);
+                    acts.Add(Submitted(run, row, nominal, Actor.Schedule(row.Name)));
+                }
             }
 
             (row.Cursor, row.Problem) = (due[^1].ToUnixTimeMilliseconds(), null);
+            acts.ForEach(db.Remember);
         }
         catch (StageFailureException e)
         {
@@ -138,10 +145,14 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             }
 
             var run = Start(db, row, definition, nominal);
+            db.Remember(Submitted(run, row, nominal, null));
             tick ??= db.ScheduleTicks.Add(new ScheduleTickRow { ScheduleId = row.Id, NominalAt = at }).Entity;
-            (tick.RunId, tick.IsBackfill, tick.DecidedAt) = (run, true, Now.ToUnixTimeMilliseconds());
-            started.Add((nominal, run));
+            (tick.RunId, tick.IsBackfill, tick.DecidedAt) = (run.Id, true, Now.ToUnixTimeMilliseconds());
+            started.Add((nominal, run.Id));
         }
+
+        var range = new JsonObject { ["from"] = from.ToString("O", CultureInfo.InvariantCulture), ["to"] = to.ToString("O", CultureInfo.InvariantCulture), ["runs"] = started.Count };
+        db.Remember(new AuditEntry(AuditAction.ScheduleBackfilled, name, Details: range));
     }
 
     internal static ScheduleTimes Times(ScheduleRow row) => ScheduleTimes.Of(
@@ -208,7 +219,10 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
         }
     }
 
-    private Guid Start(PipelineDbContext db, ScheduleRow row, WorkflowDefinition definition, DateTimeOffset nominal)
+    private static AuditEntry Submitted(RunRow run, ScheduleRow schedule, DateTimeOffset nominal, string? by) =>
+        RunEngine.Submitted(run, new JsonObject { ["schedule"] = schedule.Name, ["nominal"] = nominal.ToString("O", CultureInfo.InvariantCulture) }, by);
+
+    private RunRow Start(PipelineDbContext db, ScheduleRow row, WorkflowDefinition definition, DateTimeOffset nominal)
     {
         var id = Guid.CreateVersion7();
         Dictionary<string, JsonNode?> inputs;
@@ -226,7 +240,8 @@ public sealed class Scheduler(PipelineStore store, PipelineOptions options, Defi
             inputs[ScheduleStore.NominalTimeInput] = nominal.ToString("yyyy-MM-ddTHH:mm:ssK", CultureInfo.InvariantCulture);
         }
 
-        db.Runs.Add(RunEngine.Pending(id, definition, inputs, new WorkflowStart(TriggerActivityId: row.ActivityId), Now));
-        return id;
+        var run = RunEngine.Pending(id, definition, inputs, new WorkflowStart(TriggerActivityId: row.ActivityId), Now);
+        db.Runs.Add(run);
+        return run;
     }
 }

@@ -1,11 +1,16 @@
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Artifacts;
+using FastDraft.Server.Audit;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer;
 using FastDraft.Server.Designer.Instances;
 using FastDraft.Server.Designer.Studio;
 using FastDraft.Server.Events;
 using FastDraft.Server.Gates;
+using FastDraft.Server.Lineage;
 using FastDraft.Server.Projections;
+using FastDraft.Server.Provenance;
+using FastDraft.Server.Registry;
 using Hangfire;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -59,6 +64,13 @@ public sealed class PipelineWeb : IAsyncDisposable
 
         var app = builder.Build();
         app.UseRequestGuards();
+        app.Use(async (context, next) =>
+        {
+            using (Actor.Become(Actor.Api))
+            {
+                await next(context);
+            }
+        });
         app.UseProblems(app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("FastDraft.Web"));
         app.UseStudioFiles(web.StudioFolder);
 
@@ -73,6 +85,10 @@ public sealed class PipelineWeb : IAsyncDisposable
         EventsApi.Map(app);
         ArtifactsApi.Map(app);
         ProjectionsApi.Map(app);
+        AuditApi.Map(app);
+        LineageApi.Map(app);
+        ProvenanceApi.Map(app);
+        DraftsApi.Map(app);
         await app.StartAsync(ct);
         return new PipelineWeb(app);
     }

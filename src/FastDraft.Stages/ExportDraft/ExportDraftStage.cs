@@ -23,6 +23,8 @@ public sealed class ExportDraftStage(Func<string, ICausalModel> loadReference) :
     /// <summary>The largest difference of a logit that passes as float32 noise.</summary>
     public const double MaxAbsLogitDifference = 1e-3;
 
+    public const string Name = "ExportDraft";
+
     private const int NumGreedyTokens = 32;
     private const int MaxPromptTokens = 24;
 
@@ -36,8 +38,8 @@ public sealed class ExportDraftStage(Func<string, ICausalModel> loadReference) :
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
-        "ExportDraft",
-        1,
+        Name,
+        2,
         "Writes the draft model as Hugging Face folder, ONNX and OpenVINO IR, each compared with the draft in float32.",
         [
             new SettingDescriptor("numParityPrompts", SettingType.Integer, "Prompts of random ids that every exported engine is compared on.", 4, Minimum: 1, Maximum: 1000),
@@ -45,9 +47,9 @@ public sealed class ExportDraftStage(Func<string, ICausalModel> loadReference) :
         ],
         [new PortDescriptor("draft", ArtifactKind.Model, "The draft model.")],
         [
-            new PortDescriptor("model", ArtifactKind.Model, "The draft model as a Hugging Face folder."),
-            new PortDescriptor("onnx", ArtifactKind.Onnx, "ONNX model with its key-value cache as inputs and outputs, and parity.json."),
-            new PortDescriptor("openvino", ArtifactKind.OpenVinoIr, "Stateful OpenVINO IR, and parity.json."),
+            new PortDescriptor("model", ArtifactKind.Model, "The draft model as a Hugging Face folder with README.md."),
+            new PortDescriptor("onnx", ArtifactKind.Onnx, "ONNX model with its key-value cache as inputs and outputs, parity.json and README.md."),
+            new PortDescriptor("openvino", ArtifactKind.OpenVinoIr, "Stateful OpenVINO IR, parity.json and README.md."),
         ]);
 
     public Task ExecuteAsync(StageContext context, CancellationToken cancellationToken)
@@ -74,6 +76,11 @@ public sealed class ExportDraftStage(Func<string, ICausalModel> loadReference) :
         CompareOnnx(context, reference, prompts, onnx);
         cancellationToken.ThrowIfCancellationRequested();
         CompareOpenVino(context, reference, prompts, openVino);
+        foreach (var format in (string[])["model", "onnx", "openvino"])
+        {
+            ExportCard.Write(context.Output(format), format, draft, reference.NumParameters);
+        }
+
         return Task.CompletedTask;
     }
 

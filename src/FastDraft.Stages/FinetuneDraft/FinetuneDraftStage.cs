@@ -71,7 +71,6 @@ public sealed class FinetuneDraftStage : IStage
             validationAcceptance = acceptance,
             settings,
             before = JsonNode.Parse(File.ReadAllText(Path.Join(context.Input("draft"), "meta.json"))),
-            version = DraftTraining.LibraryVersion,
         });
     }
 

@@ -82,7 +82,6 @@ public sealed class PretrainDraftStage : IStage
             validationLoss = validation,
             dataPosition = new { row = options.NumSteps * options.BatchSize, seed = context.Integer("seed") },
             settings = WithoutPaths(context),
-            version = DraftTraining.LibraryVersion,
             accelerator = context.Text("accelerator"),
         });
     }

@@ -36,7 +36,7 @@ internal static class ImportDefinition
                 }
 
                 using var reader = new StreamReader(file.OpenReadStream());
-                await definitions.SaveAsync(DefinitionDocument.Parse(await reader.ReadToEndAsync(ct)), publish: false, ct);
+                await definitions.ImportAsync(DefinitionDocument.Parse(await reader.ReadToEndAsync(ct)), ct);
                 count++;
             }
 
@@ -45,5 +45,5 @@ internal static class ImportDefinition
     }
 
     private static async Task<IResult> ImportAsync(JsonObject model, DefinitionStore definitions, PipelineOptions options, CancellationToken ct) =>
-        Results.Ok(DefinitionView.Of(await definitions.SaveAsync(SentDefinition.Read(model, options.Stages), publish: false, ct)));
+        Results.Ok(DefinitionView.Of(await definitions.ImportAsync(SentDefinition.Read(model, options.Stages), ct)));
 }

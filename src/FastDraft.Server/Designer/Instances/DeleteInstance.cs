@@ -1,4 +1,5 @@
 using FastDraft.Core.Runs;
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Designer.Definitions;
 using FastDraft.Server.Web;
 using Microsoft.AspNetCore.Builder;
@@ -33,11 +34,13 @@ internal static class DeleteInstance
         });
     }
 
-    private static async Task<bool> DeleteAsync(Guid run, PipelineStore store, PipelineOptions options, CancellationToken ct)
-    {
-        await using var db = store.Open();
-        var now = options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
-        return await db.Runs.Where(r => r.Id == run && r.DeletedAt == null && (r.State == RunState.Succeeded || r.State == RunState.Failed || r.State == RunState.Cancelled))
-            .ExecuteUpdateAsync(u => u.SetProperty(r => r.DeletedAt, now), ct) == 1;
-    }
+    private static Task<bool> DeleteAsync(Guid run, PipelineStore store, PipelineOptions options, CancellationToken ct) => store.Database.TransactAsync(
+        async db =>
+        {
+            var now = options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
+            db.Remember(new AuditEntry(AuditAction.RunDeleted, run.ToString()));
+            return await db.Runs.Where(r => r.Id == run && r.DeletedAt == null && (r.State == RunState.Succeeded || r.State == RunState.Failed || r.State == RunState.Cancelled))
+                .ExecuteUpdateAsync(u => u.SetProperty(r => r.DeletedAt, now), ct) == 1;
+        },
+        ct);
 }

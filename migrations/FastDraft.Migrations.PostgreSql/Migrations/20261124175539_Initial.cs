@@ -42,6 +42,41 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 });
 
             migrationBuilder.CreateTable(
+                name: "audit",
+                columns: table => new
+                {
+                    Sequence = table.Column<long>(type: "bigint", nullable: false),
+                    At = table.Column<long>(type: "bigint", nullable: false),
+                    Actor = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Action = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    ObjectKind = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    ObjectId = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Before = table.Column<string>(type: "text", nullable: true, collation: "C"),
+                    After = table.Column<string>(type: "text", nullable: true, collation: "C"),
+                    DetailsJson = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    PreviousHash = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Hash = table.Column<string>(type: "text", nullable: false, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_audit", x => x.Sequence);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "audit_head",
+                columns: table => new
+                {
+                    Id = table.Column<int>(type: "integer", nullable: false),
+                    Sequence = table.Column<long>(type: "bigint", nullable: false),
+                    At = table.Column<long>(type: "bigint", nullable: false),
+                    Hash = table.Column<string>(type: "text", nullable: false, collation: "C")
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_audit_head", x => x.Id);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "blobs",
                 columns: table => new
                 {
@@ -121,6 +156,22 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 constraints: table =>
                 {
                     table.PrimaryKey("PK_drafts", x => x.Id);
+                });
+
+            migrationBuilder.CreateTable(
+                name: "external_files",
+                columns: table => new
+                {
+                    Id = table.Column<long>(type: "bigint", nullable: false)
+                        .Annotation("Npgsql:ValueGenerationStrategy", NpgsqlValueGenerationStrategy.IdentityByDefaultColumn),
+                    Digest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Path = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    FileDigest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    SizeBytes = table.Column<long>(type: "bigint", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_external_files", x => x.Id);
                 });
 
             migrationBuilder.CreateTable(
@@ -565,6 +616,11 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                         onDelete: ReferentialAction.Cascade);
                 });
 
+            migrationBuilder.InsertData(
+                table: "audit_head",
+                columns: new[] { "Id", "At", "Hash", "Sequence" },
+                values: new object[] { 1, 0L, "sha256:0000000000000000000000000000000000000000000000000000000000000000", 0L });
+
             migrationBuilder.CreateIndex(
                 name: "IX_attempt_log_At",
                 table: "attempt_log",
@@ -575,6 +631,16 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 table: "attempts",
                 columns: new[] { "StageRunId", "Number" },
                 unique: true);
+
+            migrationBuilder.CreateIndex(
+                name: "IX_audit_At",
+                table: "audit",
+                column: "At");
+
+            migrationBuilder.CreateIndex(
+                name: "IX_audit_ObjectKind_ObjectId",
+                table: "audit",
+                columns: new[] { "ObjectKind", "ObjectId" });
 
             migrationBuilder.CreateIndex(
                 name: "IX_draft_alias_moves_Name",
@@ -592,6 +658,16 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 table: "drafts",
                 columns: new[] { "Name", "Version" },
                 unique: true);
+
+            migrationBuilder.CreateIndex(
+                name: "IX_external_files_Digest",
+                table: "external_files",
+                column: "Digest");
+
+            migrationBuilder.CreateIndex(
+                name: "IX_external_files_FileDigest",
+                table: "external_files",
+                column: "FileDigest");
 
             migrationBuilder.CreateIndex(
                 name: "IX_journal_RunId",
@@ -645,9 +721,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 unique: true);
 
             migrationBuilder.CreateIndex(
-                name: "IX_stage_run_ports_Digest",
+                name: "IX_stage_run_ports_Digest_IsOutput",
                 table: "stage_run_ports",
-                column: "Digest");
+                columns: new[] { "Digest", "IsOutput" });
 
             migrationBuilder.CreateIndex(
                 name: "IX_stage_runs_KeyDigest",
@@ -727,6 +803,12 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 name: "attempt_log");
 
             migrationBuilder.DropTable(
+                name: "audit");
+
+            migrationBuilder.DropTable(
+                name: "audit_head");
+
+            migrationBuilder.DropTable(
                 name: "blobs");
 
             migrationBuilder.DropTable(
@@ -740,6 +822,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
             migrationBuilder.DropTable(
                 name: "drafts");
+
+            migrationBuilder.DropTable(
+                name: "external_files");
 
             migrationBuilder.DropTable(
                 name: "gate_decisions");
