@@ -1,7 +1,9 @@
 using FastDraft.Core.Artifacts;
+using FastDraft.Core.Lineage;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Lineage;
 using FastDraft.Server;
 using FastDraft.Server.Retention;
 using FastDraft.Storage;
@@ -141,7 +143,7 @@ public abstract class CollectorFacts(TestDatabase database, bool inBucket, ITest
         }
 
         Assert.NotNull(await store.Queries.GetArtifactAsync(old[0]));
-        Assert.NotEmpty((await store.Queries.LineageAsync(old[0], upstream: true, Token)).Edges);
+        Assert.NotEmpty((await store.Queries.LineageAsync(new LineageQuery(old[0], LineageDirection.Upstream), Token)).Edges);
         Assert.Contains("the last 1 runs", (await Pins.ShowAsync(store, old[0], Token)).Collected!.Why, StringComparison.Ordinal);
         Assert.Equal("for the paper", (await Pins.ShowAsync(store, pinned[0], Token)).Pin!.Reason);
         Assert.Null((await Pins.ShowAsync(store, pinned[0], Token)).Collected);
