@@ -9,7 +9,7 @@ namespace FastDraft.Benchmarks;
 /// <summary>
 /// Greedy decoding of real prompts without and with a draft, alternating, prompts included in the time. Prints tokens/s of each draft length
 /// and whether the text stayed the same.
-/// Usage: speculate &lt;target folder&gt; &lt;draft folder&gt; &lt;prompts.jsonl&gt; [tokens=128] [repeats=5] [draft lengths=1,2,3,4]
+/// Usage: speculate &lt;target folder&gt; &lt;draft folder&gt; &lt;prompts.jsonl&gt; [tokens=128] [repeats=5] [draft lengths=1,2,3,4] [draft in bfloat16=1]
 /// </summary>
 internal static class SpeculativeRates
 {
@@ -19,7 +19,7 @@ internal static class SpeculativeRates
         var (numTokens, repeats) = (Option(3, 128), Option(4, 5));
         int[] lengths = [0, .. (args.Length > 5 ? args[5] : "1,2,3,4").Split(',').Select(t => int.Parse(t, CultureInfo.InvariantCulture))];
         using var target = CpuCausalModel.Load(args[0]);
-        using var draft = CpuCausalModel.Load(args[1]);
+        using var draft = CpuCausalModel.Load(args[1], rounded: Option(6, 1) == 1);
         var prompts = File.ReadLines(args[2])
             .Select(line => JsonDocument.Parse(line).RootElement.GetProperty("prompt_ids").EnumerateArray().Select(id => id.GetInt32()).ToArray()).ToList();
         var plain = new PlainDecoder(target);

@@ -52,9 +52,10 @@ internal static class TensorStages
         Reading(() => Decoder.Load(folder, device, dtype));
 
     /// <summary>A model for decoding: managed vector code on cpu, libtorch on cuda; computes in float32 unless cuda is given another type.</summary>
-    public static ICausalModel LoadForDecoding(StageContext context, string folder, torch.ScalarType cudaType = torch.ScalarType.Float32) => context.Text("accelerator") is "cuda"
+    /// <param name="rounded">A draft's weights, which are held in bfloat16 on cpu; see <see cref="CpuCausalModel.Load"/>.</param>
+    public static ICausalModel LoadForDecoding(StageContext context, string folder, torch.ScalarType cudaType = torch.ScalarType.Float32, bool rounded = false) => context.Text("accelerator") is "cuda"
         ? new TorchCausalModel(LoadDecoder(folder, Device(context), cudaType))
-        : Reading(() => CpuCausalModel.Load(folder));
+        : Reading(() => CpuCausalModel.Load(folder, rounded: rounded));
 
     /// <summary>bfloat16 where a model's weights are stored in 16 bits, else float32: what a large model is to be held in on a GPU.</summary>
     public static torch.ScalarType StoredType(string folder) => Reading(() =>

@@ -64,7 +64,7 @@ internal static class GenerateCommand
         }
 
         using var target = CpuCausalModel.Load(request.Model);
-        using var draft = request.Draft is null ? null : CpuCausalModel.Load(request.Draft);
+        using var draft = request.Draft is null ? null : CpuCausalModel.Load(request.Draft, rounded: true);
         if (draft is not null && draft.VocabularySize != target.VocabularySize)
         {
             throw new CliException(ExitCode.Data, $"The draft's vocabulary has {draft.VocabularySize} tokens, the target's {target.VocabularySize}.", "a draft made for this target");

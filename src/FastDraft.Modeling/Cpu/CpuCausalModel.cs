@@ -16,20 +16,20 @@ public sealed class CpuCausalModel : ICausalModel
 {
     private readonly bool _ownsSharing;
 
-    private CpuCausalModel(DecoderConfig config, ISafetensors weights, WorkSharing sharing, bool ownsSharing)
+    private CpuCausalModel(DecoderConfig config, ISafetensors weights, bool rounded, WorkSharing sharing, bool ownsSharing)
     {
         Config = config;
         var (hidden, heads, keyValue) = (config.HiddenSize, config.NumHeads * config.HeadSize, config.NumKeyValueHeads * config.HeadSize);
-        Embedding = WeightMatrix.Load(weights, hidden, ("model.embed_tokens.weight", config.VocabularySize));
-        Head = config.TieWordEmbeddings ? Embedding : WeightMatrix.Load(weights, hidden, ("lm_head.weight", config.VocabularySize));
+        Embedding = WeightMatrix.Load(weights, rounded, hidden, ("model.embed_tokens.weight", config.VocabularySize));
+        Head = config.TieWordEmbeddings ? Embedding : WeightMatrix.Load(weights, rounded, hidden, ("lm_head.weight", config.VocabularySize));
         FinalNorm = Vector("model.norm.weight");
         Layers = [.. Enumerable.Range(0, config.NumLayers).Select(i => $"model.layers.{i}.").Select(p => new Layer(
             Vector(p + "input_layernorm.weight"),
-            WeightMatrix.Load(weights, hidden, (p + "self_attn.q_proj.weight", heads), (p + "self_attn.k_proj.weight", keyValue), (p + "self_attn.v_proj.weight", keyValue)),
-            WeightMatrix.Load(weights, heads, (p + "self_attn.o_proj.weight", hidden)),
+            WeightMatrix.Load(weights, rounded, hidden, (p + "self_attn.q_proj.weight", heads), (p + "self_attn.k_proj.weight", keyValue), (p + "self_attn.v_proj.weight", keyValue)),
+            WeightMatrix.Load(weights, rounded, heads, (p + "self_attn.o_proj.weight", hidden)),
             Vector(p + "post_attention_layernorm.weight"),
-            WeightMatrix.Load(weights, hidden, (p + "mlp.gate_proj.weight", config.IntermediateSize), (p + "mlp.up_proj.weight", config.IntermediateSize)),
-            WeightMatrix.Load(weights, config.IntermediateSize, (p + "mlp.down_proj.weight", hidden))))];
+            WeightMatrix.Load(weights, rounded, hidden, (p + "mlp.gate_proj.weight", config.IntermediateSize), (p + "mlp.up_proj.weight", config.IntermediateSize)),
+            WeightMatrix.Load(weights, rounded, config.IntermediateSize, (p + "mlp.down_proj.weight", hidden))))];
         (Cos, Sin) = Rope(config);
         Sharing = sharing;
         _ownsSharing = ownsSharing;
@@ -69,13 +69,17 @@ public sealed class CpuCausalModel : ICausalModel
 
     /// <param name="folder">Hugging Face folder.</param>
     /// <param name="numThreads">Threads of its own; by default it shares those of the process.</param>
+    /// <param name="rounded">
+    /// Keeps matrices of float32 in bfloat16, rounded to nearest even. Meant for drafts: the target's weights push a draft out of the caches between
+    /// two of its turns, so half the bytes take half the time, and a draft's rounding cannot change the text.
+    /// </param>
     /// <exception cref="CheckpointException">The folder is not a usable Llama-family checkpoint.</exception>
-    public static CpuCausalModel Load(string folder, int? numThreads = null)
+    public static CpuCausalModel Load(string folder, int? numThreads = null, bool rounded = false)
     {
         var config = DecoderConfig.Load(folder);
         using var weights = SafetensorsFolder.Open(folder);
         config.Check(weights, folder);
-        return new CpuCausalModel(config, weights, numThreads is { } own ? new WorkSharing(own) : WorkSharing.Shared, numThreads is not null);
+        return new CpuCausalModel(config, weights, rounded, numThreads is { } own ? new WorkSharing(own) : WorkSharing.Shared, numThreads is not null);
     }
 
     public ICausalSession StartSession(int batch = 1, int? capacity = null) =>

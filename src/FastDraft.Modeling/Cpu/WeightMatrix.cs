@@ -50,8 +50,9 @@ internal sealed unsafe class WeightMatrix : IDisposable
     public int NumBlocks { get; }
 
     /// <summary>Stacks tensors with equal input sizes along the output.</summary>
+    /// <param name="rounded">Rounds float32 to bfloat16.</param>
     /// <exception cref="CheckpointException">A tensor is missing or of another shape.</exception>
-    public static WeightMatrix Load(ISafetensors file, int numIn, params (string Name, int NumOut)[] tensors)
+    public static WeightMatrix Load(ISafetensors file, bool rounded, int numIn, params (string Name, int NumOut)[] tensors)
     {
         foreach (var (name, rows) in tensors)
         {
@@ -66,11 +67,11 @@ internal sealed unsafe class WeightMatrix : IDisposable
             }
         }
 
-        var matrix = new WeightMatrix(tensors.Sum(t => t.NumOut), numIn, tensors.All(t => file.Tensors[t.Name].Dtype == "BF16"));
+        var matrix = new WeightMatrix(tensors.Sum(t => t.NumOut), numIn, rounded || tensors.All(t => file.Tensors[t.Name].Dtype == "BF16"));
         var first = 0;
         foreach (var (name, rows) in tensors)
         {
-            if (matrix._isBFloat16)
+            if (file.Tensors[name].Dtype == "BF16" && matrix._isBFloat16)
             {
                 matrix.Pack((ushort*)matrix._weights, MemoryMarshal.Cast<byte, ushort>(file.Bytes(name)), first);
             }
@@ -78,7 +79,14 @@ internal sealed unsafe class WeightMatrix : IDisposable
             {
                 var values = new float[checked(rows * numIn)];
                 file.ReadFloat32(name, values);
-                matrix.Pack((float*)matrix._weights, values, first);
+                if (matrix._isBFloat16)
+                {
+                    matrix.Pack((ushort*)matrix._weights, Array.ConvertAll(values, RoundToBFloat16), first);
+                }
+                else
+                {
+                    matrix.Pack((float*)matrix._weights, values, first);
+                }
             }
 
             first += rows;
@@ -114,6 +122,13 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     public void Dispose() => NativeMemory.AlignedFree(_weights);
+
+    /// <summary>To nearest, ties to even. Weights are finite, so the carry cannot make a NaN.</summary>
+    private static ushort RoundToBFloat16(float value)
+    {
+        var bits = BitConverter.SingleToUInt32Bits(value);
+        return (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    }
 
     private void Multiply<TWeights>(float* input, float* output, int numTokens, int start, int end, bool add)
         where TWeights : struct, IWeights

@@ -32,7 +32,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
-        "EvaluateDraft", 2, "Measures acceptance and speed-up of the draft on held-out prompts, and checks that greedy output is unchanged.",
+        "EvaluateDraft", 3, "Measures acceptance and speed-up of the draft on held-out prompts, and checks that greedy output is unchanged.",
         [
             new("target", SettingType.Path, "Hugging Face folder of the target model.", Required: true, Content: PathContent.Model),
             new("prompts", SettingType.PathList, "jsonl files with prompt, text or turns; prompts come from the corpus when not given.", Content: PathContent.Text),
@@ -59,7 +59,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         var (targetFolder, draftFolder) = (context.RequiredText("target"), context.Input("draft"));
         var targetConfig = TensorStages.Reading(() => DecoderConfig.Load(targetFolder));
         using var target = TensorStages.LoadForDecoding(context, targetFolder);
-        using var draft = TensorStages.LoadForDecoding(context, draftFolder);
+        using var draft = TensorStages.LoadForDecoding(context, draftFolder, rounded: true);
         if (target.VocabularySize != draft.VocabularySize)
         {
             throw new StageFailureException(
@@ -128,7 +128,7 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
             Facts(Path.GetFileName(Path.TrimEndingDirectorySeparator(targetFolder)), targetFolder, targetConfig),
             Facts("draft", draftFolder, TensorStages.Reading(() => DecoderConfig.Load(draftFolder))),
             plan.CostRatio,
-            new(RuntimeInformation.OSDescription, Processor(), Environment.ProcessorCount, Environment.ProcessorCount, "f32", context.Text("accelerator") ?? "cpu"),
+            new(RuntimeInformation.OSDescription, Processor(), Environment.ProcessorCount, Environment.ProcessorCount, context.Text("accelerator") is "cuda" ? "f32" : "f32, draft weights in bf16", context.Text("accelerator") ?? "cpu"),
             new(Digest(prompts), prompts.Count, [.. prompts.GroupBy(p => p.Suite).Select(g => new SuiteFacts(g.Key, g.Count(), g.Sum(p => (long)p.Ids.Length)))]),
             new(draftSeconds, targetSeconds, Finite(measurement.OverheadSeconds)),
             results,

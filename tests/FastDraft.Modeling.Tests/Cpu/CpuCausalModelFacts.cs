@@ -65,6 +65,25 @@ public sealed class CpuCausalModelFacts : IDisposable
     }
 
     [Fact]
+    public void A_rounded_draft_is_the_one_whose_weights_the_tensor_library_wrote_in_bfloat16()
+    {
+        using var rounded = CpuCausalModel.Load(RandomModel(tied: false, TorchSharp.torch.ScalarType.Float32), 1, rounded: true);
+        using var exact = CpuCausalModel.Load(_folder, 1);
+        using var written = CpuCausalModel.Load(RandomModel(tied: false, TorchSharp.torch.ScalarType.BFloat16), 1);
+        int[] ids = [.. Enumerable.Range(0, 20).Select(i => i * 31 % written.VocabularySize)];
+        Assert.Equal(Logits(written), Logits(rounded));
+        Assert.NotEqual(Logits(exact), Logits(rounded));
+
+        float[] Logits(CpuCausalModel model)
+        {
+            var logits = new float[ids.Length * model.VocabularySize];
+            using var session = model.StartSession();
+            session.Forward(ids, logits, ids.Length);
+            return logits;
+        }
+    }
+
+    [Fact]
     public void Stories260K_agrees_with_the_reference()
     {
         Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
