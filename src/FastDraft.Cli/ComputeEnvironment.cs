@@ -1,6 +1,7 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
 using FastDraft.Modeling.Native;
+using FastDraft.Stages.PyTorch;
 
 namespace FastDraft.Cli;
 
@@ -11,10 +12,10 @@ internal static class ComputeEnvironment
     public static string CodeVersion { get; } =
         typeof(ComputeEnvironment).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 
-    public static IReadOnlyList<string> KnownAccelerators { get; } = ["cpu", "cuda"];
+    public static IReadOnlyList<string> KnownAccelerators { get; } = ["cpu", "cuda", "gaudi"];
 
     /// <summary>What this machine has, as far as files tell.</summary>
-    public static IReadOnlyList<string> Accelerators() => Libtorch.WhyNoCuda() is null ? KnownAccelerators : ["cpu"];
+    public static IReadOnlyList<string> Accelerators() => ["cpu", .. Libtorch.WhyNoCuda() is null ? ["cuda"] : Array.Empty<string>(), .. GaudiNode.NumCards > 0 ? ["gaudi"] : Array.Empty<string>()];
 
     public static IReadOnlyDictionary<string, string> Describe() => new Dictionary<string, string>
     {

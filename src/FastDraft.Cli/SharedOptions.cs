@@ -27,7 +27,7 @@ internal static class SharedOptions
 
     public static Option<string[]> NewAccelerators() => new("--accelerator")
     {
-        Description = "Do stages of this accelerator: cpu, cuda, or none to do no stages; may be given several times (default: what this machine has)",
+        Description = "Do stages of this accelerator: cpu, cuda, gaudi, or none to do no stages; may be given several times (default: what this machine has)",
         DefaultValueFactory = _ => [.. ComputeEnvironment.Accelerators()],
     };
 
@@ -37,7 +37,7 @@ internal static class SharedOptions
         var given = parsed.GetValue(accelerators)!.Distinct(StringComparer.Ordinal).ToList();
         return given is ["none"] ? []
             : given.Except(ComputeEnvironment.KnownAccelerators).FirstOrDefault() is { } unknown
-                ? throw new CliException(FastDraft.Core.Stages.ExitCode.Config, $"--accelerator '{unknown}': there are {string.Join(" and ", ComputeEnvironment.KnownAccelerators)}, or none alone.", "--accelerator cpu")
+                ? throw new CliException(FastDraft.Core.Stages.ExitCode.Config, $"--accelerator '{unknown}': there are {string.Join(", ", ComputeEnvironment.KnownAccelerators)}, or none alone.", "--accelerator cpu")
                 : given;
     }
 

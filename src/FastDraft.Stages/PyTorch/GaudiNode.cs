@@ -3,6 +3,9 @@ namespace FastDraft.Stages.PyTorch;
 /// <summary>What a machine needs to train on Intel Gaudi, each with where it comes from.</summary>
 public static class GaudiNode
 {
+    /// <summary>Cards that this process may use, by the driver's device files.</summary>
+    public static int NumCards => TrainerSettings.NumCards("gaudi");
+
     /// <summary>What is not here, in the order in which one would install it; empty on a node that can train.</summary>
     /// <param name="python">What the training Python says; null where it says nothing.</param>
     /// <param name="root">The root of the file system that is looked at.</param>
