@@ -5,7 +5,7 @@ namespace FastDraft.Persistence;
 
 /// <summary>
 /// One blob of the store, as the tables know it. Whoever references it and whoever condemns it write this row first: of two that do so
-/// at once, one begins again and sees what the other did (docs/adr/0011-garbage-collection.md). Rows stay when blobs go.
+/// at once, one begins again and sees what the other did (docs/adr/0014-garbage-collection.md). Rows stay when blobs go.
 /// </summary>
 public sealed class BlobRow
 {

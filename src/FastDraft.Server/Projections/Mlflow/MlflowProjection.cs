@@ -24,7 +24,7 @@ internal sealed class MlflowProjection(ProjectionOptions options, PipelineStore 
     private const long MaxShownBytes = 32 << 20;
 
     /// <summary>Files of outputs that people read.</summary>
-    private static readonly string[] Shown = ["report.html", "report.json", "decision.json", "provenance.json", "MODEL_CARD.md"];
+    private static readonly string[] Shown = ["report.html", "report.json", "decision.json", "README.md"];
 
     private readonly MlflowClient mlflow = new(options.Mlflow!, options.MlflowToken, options.Timeout);
 
@@ -98,7 +98,7 @@ internal sealed class MlflowProjection(ProjectionOptions options, PipelineStore 
         await FollowAsync(of, ct);
         await DrainAsync(shown, stage.Id, null, ct);
         await mlflow.LogInputsAsync(
-            shown.MlflowRunId, [.. of.Inputs.Select(p => new MlflowDataset(p.Kind == "path" ? p.Port["setting:".Length..] : p.Kind, p.Digest, p.Kind == "path" ? "a path of the machine" : "the artifact store", p.Port))], ct);
+            shown.MlflowRunId, [.. of.Inputs.Select(p => new MlflowDataset(p.Kind == "path" ? p.Port["setting:".Length..] : p.Kind, p.Digest, p.Kind == "path" ? "a path of the machine" : "the artifact store", p.Port[(p.Port.IndexOf(':', StringComparison.Ordinal) + 1)..]))], ct);
         var tags = Texts(
             ("fastdraft.state", stage.State.ToString()), ("fastdraft.outcome", stage.Outcome), ("fastdraft.failure", stage.Failure), ("fastdraft.hint", stage.Hint),
             ("fastdraft.attempts", of.Attempts.Count.ToString(CultureInfo.InvariantCulture)), ("fastdraft.cachedFromRun", stage.CachedFromRunId?.ToString()));
