@@ -96,6 +96,9 @@ public sealed class PipelineWeb : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await app.StopAsync(CancellationToken.None);
+
+        // A static of Hangfire's would go on logging to the provider that ends here, and whoever asks that one for a logger gets an exception.
+        Hangfire.Logging.LogProvider.SetCurrentLogProvider(null);
         await app.DisposeAsync();
     }
 }
