@@ -53,7 +53,7 @@ def prepare(folder, vocabulary, hidden, layers, rows, length, steps):
     return lambda compiled: Job(
         format=FORMAT, device="cuda", bfloat16=True, compile=compiled, model=shape, weights=[f"{folder}/initial.safetensors"],
         windows=Windows(f"{folder}/tokens", 1), rows=None, acceptance=None, numSteps=steps, sequenceLength=length, batchSize=rows, accumulationSteps=1,
-        learningRate=6e-4, warmupFraction=0.02, finalFraction=0.1, weightDecay=0.1, maxGradientNorm=1.0, maxLogits=1 << 29,
+        learningRate=6e-4, warmupFraction=0.02, finalFraction=0.1, weightDecay=0.1, maxGradientNorm=1.0, maxLogits=1 << 30 if compiled else 1 << 29,
         checkpointSeconds=1e9, settingsDigest=str(compiled), resumeFolder=f"{folder}/resume", output=f"{folder}/out/model.safetensors", result=f"{folder}/result.json")
 
 
