@@ -39,7 +39,7 @@ internal static class WorkerProcess
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
     private static readonly string[] AllowedPrefixes = ["DOTNET_", "OMP_", "MKL_", "CUDA_", "NVIDIA_", "MALLOC_", "LC_", "NCCL_", "GLOO_", "HCCL_", "HABANA_", "PT_", "TORCH_", "TORCHINDUCTOR_", "TRITON_", "FI_"];
-    private static readonly string[] AllowedNames = ["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "XDG_CACHE_HOME", "FASTDRAFT_LIBTORCH", "FASTDRAFT_OPENVINO", "FASTDRAFT_PYTHON", "PYTHONPATH", "VIRTUAL_ENV", "LD_PRELOAD", "GC_KERNEL_PATH", "RDMAV_FORK_SAFE"];
+    private static readonly string[] AllowedNames = ["PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "XDG_CACHE_HOME", "FASTDRAFT_LIBTORCH", "FASTDRAFT_OPENVINO", "FASTDRAFT_PYTHON", "PYTHONPATH", "VIRTUAL_ENV", "GC_KERNEL_PATH", "RDMAV_FORK_SAFE"];
 
     /// <param name="stop">Ends the process: SIGTERM, and SIGKILL for its whole tree after a grace.</param>
     public static async Task<WorkerResult> RunAsync(
