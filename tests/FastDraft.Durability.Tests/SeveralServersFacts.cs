@@ -70,12 +70,13 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
     [Fact]
     public async Task A_database_that_crashes_again_and_again_loses_and_doubles_nothing()
     {
+        Assert.SkipUnless(Series.IsFull, "SKIPPED: crashes of PostgreSQL are a series (FASTDRAFT_FULL=1).");
         using var postgres = new PostgreSqlServer(isDurable: true);
         var settings = new PipelineSettings { Database = postgres.NewDatabase() };
         await using var store = await PipelineStore.OpenAsync(pipeline.Data, settings);
         _ = StartServer(settings);
         _ = StartServer(settings);
-        var (every, until) = Series.IsFull ? (TimeSpan.FromSeconds(20), TimeSpan.FromMinutes(5)) : (TimeSpan.FromSeconds(3), TimeSpan.FromSeconds(7));
+        var (every, until) = (TimeSpan.FromSeconds(20), TimeSpan.FromMinutes(5));
         var (began, numRuns, numRestarts, restartAt) = (TimeProvider.System.GetTimestamp(), 0, 0, every);
         while (TimeProvider.System.GetElapsedTime(began) is var elapsed && elapsed < until)
         {
