@@ -71,28 +71,30 @@ internal sealed unsafe class WeightMatrix : IDisposable
         var first = 0;
         foreach (var (name, rows) in tensors)
         {
-            if (file.Tensors[name].Dtype == "BF16" && matrix._isBFloat16)
+            if (!matrix._isBFloat16)
+            {
+                matrix.Pack((float*)matrix._weights, Widened(name, rows), first);
+            }
+            else if (file.Tensors[name].Dtype == "BF16")
             {
                 matrix.Pack((ushort*)matrix._weights, MemoryMarshal.Cast<byte, ushort>(file.Bytes(name)), first);
             }
             else
             {
-                var values = new float[checked(rows * numIn)];
-                file.ReadFloat32(name, values);
-                if (matrix._isBFloat16)
-                {
-                    matrix.Pack((ushort*)matrix._weights, Array.ConvertAll(values, RoundToBFloat16), first);
-                }
-                else
-                {
-                    matrix.Pack((float*)matrix._weights, values, first);
-                }
+                matrix.Pack((ushort*)matrix._weights, Array.ConvertAll(Widened(name, rows), RoundToBFloat16), first);
             }
 
             first += rows;
         }
 
         return matrix;
+
+        float[] Widened(string name, int rows)
+        {
+            var values = new float[checked(rows * numIn)];
+            file.ReadFloat32(name, values);
+            return values;
+        }
     }
 
     /// <summary>The weights of one output, widened to float32.</summary>
