@@ -1,4 +1,5 @@
 using FastDraft.Core.Stages;
+using FastDraft.Export;
 using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Tokenization;
 using FastDraft.Persistence;
@@ -44,6 +45,10 @@ internal static class CliErrors
             return Print(ExitCode.Of(e.Kind), e.Message, e.Hint);
         }
         catch (CheckpointException e)
+        {
+            return Print(ExitCode.Data, e.Message, e.Hint);
+        }
+        catch (ExportException e)
         {
             return Print(ExitCode.Data, e.Message, e.Hint);
         }

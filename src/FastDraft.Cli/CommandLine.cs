@@ -29,6 +29,7 @@ internal static class CommandLine
             BackupCommand.Build(),
             AuditCommand.Build(),
             GenerateCommand.Build(),
+            ExportCommand.Build(),
             DoctorCommand.Build(),
             CompletionCommand.Build(),
             HelpCommand.Build(),

@@ -9,6 +9,9 @@ namespace FastDraft.Export;
 /// </summary>
 public sealed class LlamaCheckpoint : IDisposable
 {
+    /// <summary>Float32 bytes of a block of rows.</summary>
+    private const int BlockBytes = 32 << 20;
+
     private static readonly string[] CompanionFiles =
         ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
@@ -23,6 +26,9 @@ public sealed class LlamaCheckpoint : IDisposable
     }
 
     public DecoderConfig Config { get; }
+
+    /// <summary>The folder it was read from.</summary>
+    public string Folder => _folder;
 
     /// <summary>Bytes of all weights as float32.</summary>
     public long WeightBytes => _tensors.Tensors.Values.Sum(t => t.Shape.Aggregate(4L, (a, b) => a * b));
@@ -69,6 +75,43 @@ public sealed class LlamaCheckpoint : IDisposable
         var values = new float[shape.Aggregate(1L, (a, b) => a * b)];
         _tensors.ReadFloat32(name, values);
         return values;
+    }
+
+    /// <summary>
+    /// A matrix as float32 in blocks of whole rows, so that no tensor is ever held whole: at most <see cref="BlockBytes"/> a block unless
+    /// <paramref name="rowMultiple"/> rows are more. The memory of a block is that of the one before.
+    /// </summary>
+    public IEnumerable<ReadOnlyMemory<float>> Rows(string name, long rows, long columns, long rowMultiple = 1)
+    {
+        var perBlock = Math.Min(rows, Math.Max(1, BlockBytes / (sizeof(float) * columns * rowMultiple)) * rowMultiple);
+        var buffer = new float[perBlock * columns];
+        for (var row = 0L; row < rows; row += perBlock)
+        {
+            var block = buffer.AsMemory(0, (int)(Math.Min(perBlock, rows - row) * columns));
+            _tensors.ReadFloat32(name, row * columns, block.Span);
+            yield return block;
+        }
+    }
+
+    /// <summary>The transposed matrix <c>[columns, rows]</c> in blocks of its rows, as <see cref="Rows"/>.</summary>
+    public IEnumerable<ReadOnlyMemory<float>> Columns(string name, int rows, int columns)
+    {
+        var perBlock = Math.Min(columns, Math.Max(1, BlockBytes / sizeof(float) / rows));
+        var (buffer, part) = (new float[perBlock * rows], new float[perBlock]);
+        for (var column = 0; column < columns; column += perBlock)
+        {
+            var width = Math.Min(perBlock, columns - column);
+            for (var row = 0; row < rows; row++)
+            {
+                _tensors.ReadFloat32(name, ((long)row * columns) + column, part.AsSpan(0, width));
+                for (var c = 0; c < width; c++)
+                {
+                    buffer[(c * rows) + row] = part[c];
+                }
+            }
+
+            yield return buffer.AsMemory(0, width * rows);
+        }
     }
 
     /// <summary>The inverse frequencies of the rotary embedding, <c>[HeadSize / 2]</c>.</summary>

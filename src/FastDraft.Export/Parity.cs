@@ -6,7 +6,8 @@ namespace FastDraft.Export;
 /// <param name="MaxAbsLogitDifference">Over every compared logit: prompts, cached decoding, and decoding after a rollback.</param>
 /// <param name="GreedyIdsEqual">Whether both choose the same ids, near ties of the reference (margin below 1e-4) aside.</param>
 /// <param name="NumPrompts">Prompts compared.</param>
-public sealed record ParityResult(double MaxAbsLogitDifference, bool GreedyIdsEqual, int NumPrompts);
+/// <param name="GreedyAgreement">The share of positions of the greedy paths at which both choose the same id.</param>
+public sealed record ParityResult(double MaxAbsLogitDifference, bool GreedyIdsEqual, int NumPrompts, double GreedyAgreement);
 
 /// <summary>Compares two engines of one model.</summary>
 public static class Parity
@@ -21,7 +22,7 @@ public static class Parity
     public static ParityResult Measure(ICausalModel reference, ICausalModel exported, IReadOnlyList<int[]> prompts, int numGreedyTokens = 32)
     {
         double difference = 0;
-        var equal = true;
+        var (agreed, compared) = (0, 0);
         var vocabulary = reference.VocabularySize;
         foreach (var prompt in prompts)
         {
@@ -37,7 +38,8 @@ public static class Parity
             for (var i = 0; i < numGreedyTokens; i++)
             {
                 var (token, other) = (ArgMax(lastExpected), ArgMax(lastActual));
-                equal &= lastExpected[token] - lastExpected[other] < NearTie;
+                agreed += lastExpected[token] - lastExpected[other] < NearTie ? 1 : 0;
+                compared++;
                 path.Add(token);
                 expectedSession.Forward([token], lastExpected, 1);
                 actualSession.Forward([token], lastActual, 1);
@@ -52,7 +54,7 @@ public static class Parity
             Compare(expected, actual);
         }
 
-        return new ParityResult(difference, equal, prompts.Count);
+        return new ParityResult(difference, agreed == compared, prompts.Count, compared == 0 ? 1 : (double)agreed / compared);
 
         void Compare(float[] a, float[] b)
         {

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 
@@ -278,28 +279,32 @@ public static class SafetensorsConversion
     /// <exception cref="CheckpointException">Another dtype, or a destination of another length.</exception>
     public static void ReadFloat32(this ISafetensors file, string name, Span<float> destination)
     {
-        var bytes = file.Bytes(name);
-        var dtype = file.Tensors[name].Dtype;
-        var count = dtype == "F32" ? bytes.Length / 4 : bytes.Length / 2;
+        var entry = file.Tensors.GetValueOrDefault(name) ?? throw new CheckpointException($"The weights have no tensor '{name}'.");
+        var count = entry.LengthBytes / BytesOf(entry);
         if (count != destination.Length)
         {
             throw new CheckpointException($"Tensor '{name}' has {count} values, expected {destination.Length}.");
         }
 
-        switch (dtype)
+        file.ReadFloat32(name, 0, destination);
+    }
+
+    /// <summary>Widens the values [first, first + destination.Length) of a tensor of any size.</summary>
+    /// <exception cref="CheckpointException">Another dtype than F32, F16 or BF16.</exception>
+    public static void ReadFloat32(this ISafetensors file, string name, long first, Span<float> destination)
+    {
+        var entry = file.Tensors.GetValueOrDefault(name) ?? throw new CheckpointException($"The weights have no tensor '{name}'.");
+        var size = BytesOf(entry);
+        var bytes = file.Bytes(name, first * size, checked(destination.Length * size));
+        switch (entry.Dtype)
         {
             case "F32":
                 MemoryMarshal.Cast<byte, float>(bytes).CopyTo(destination);
                 break;
             case "F16":
-                var halves = MemoryMarshal.Cast<byte, Half>(bytes);
-                for (var i = 0; i < halves.Length; i++)
-                {
-                    destination[i] = (float)halves[i];
-                }
-
+                TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<byte, Half>(bytes), destination);
                 break;
-            case "BF16":
+            default:
                 var words = MemoryMarshal.Cast<byte, ushort>(bytes);
                 for (var i = 0; i < words.Length; i++)
                 {
@@ -307,8 +312,13 @@ public static class SafetensorsConversion
                 }
 
                 break;
-            default:
-                throw new CheckpointException($"Tensor '{name}' has dtype {dtype}; weights must be F32, F16 or BF16.");
         }
     }
+
+    private static int BytesOf(SafetensorsEntry entry) => entry.Dtype switch
+    {
+        "F32" => 4,
+        "F16" or "BF16" => 2,
+        _ => throw new CheckpointException($"Tensor '{entry.Name}' has dtype {entry.Dtype}; weights must be F32, F16 or BF16."),
+    };
 }

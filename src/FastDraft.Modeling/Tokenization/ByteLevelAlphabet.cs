@@ -3,7 +3,7 @@ using System.Text;
 namespace FastDraft.Modeling.Tokenization;
 
 /// <summary>The printable stand-ins that GPT-2 style vocabularies use for the 256 byte values.</summary>
-internal static class ByteLevelAlphabet
+public static class ByteLevelAlphabet
 {
     private static readonly char[] Chars = MakeChars();
     private static readonly Dictionary<char, byte> Bytes = Enumerable.Range(0, 256).ToDictionary(b => Chars[b], b => (byte)b);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using FastDraft.Export;
 
 namespace FastDraft.Stages.ExportDraft;
 
@@ -16,14 +17,36 @@ internal static class ExportCard
 
     private const string ParityFile = "parity.json";
 
+    private const string HuggingFaceLines = """
+        With vLLM:
+
+        ```sh
+        vllm serve TARGET --speculative-config '{"model": "THIS_FOLDER", "num_speculative_tokens": 4}'
+        ```
+
+        With Transformers:
+
+        ```python
+        from transformers import AutoModelForCausalLM
+        draft = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
+        target.generate(**inputs, assistant_model=draft, num_assistant_tokens=4)
+        ```
+
+        As a folder for OpenVINO GenAI, llama.cpp or ONNX Runtime: `fastdraft export THIS_FOLDER --format openvino|gguf|onnx --out DIR`.
+
+        """;
+
+    private static readonly string OfTheSource = "The Hugging Face folder that this was made from, `MODEL` below, is for the others:\n\n" + HuggingFaceLines.Replace("THIS_FOLDER", "MODEL", StringComparison.Ordinal);
+
     /// <param name="folder">The written export.</param>
-    /// <param name="format"><c>model</c>, <c>onnx</c> or <c>openvino</c>.</param>
+    /// <param name="format"><c>model</c>, or the name of an <see cref="ExportFormat"/>.</param>
+    /// <param name="precision">What its weights are stored in; null where they are the draft's own.</param>
     /// <param name="draft">The draft's folder: config.json and, where this pipeline trained it, meta.json.</param>
-    public static void Write(string folder, string format, string draft, long numParameters)
+    public static void Write(string folder, string format, string? precision, string draft, long numParameters)
     {
         var config = JsonNode.Parse(File.ReadAllText(Path.Combine(draft, "config.json")))!.AsObject();
         var text = new StringBuilder();
-        text.Append("---\npipeline_tag: text-generation\nlibrary_name: ").Append(format switch { "onnx" => "onnxruntime", "openvino" => "openvino", _ => "transformers" })
+        text.Append("---\npipeline_tag: text-generation\nlibrary_name: ").Append(format switch { "onnx" => "onnxruntime", "openvino" => "openvino", "gguf" => "gguf", _ => "transformers" })
             .Append("\ntags:\n- speculative-decoding\n- draft-model\n- fastdraft\n---\n\n# Draft model for speculative decoding\n\n");
         text.Append(CultureInfo.InvariantCulture, $"A small model that proposes tokens to one target model, which checks them: the answers are the target's own, sooner. ");
         text.Append("Without its target it is of little use.\n\n## What it is\n\n| | |\n|---|---|\n");
@@ -33,6 +56,7 @@ internal static class ExportCard
             Row(text, name, config[name]?.ToJsonString().Trim('"'));
         }
 
+        Row(text, "weights", precision);
         foreach (var file in Directory.EnumerateFiles(folder).Order(StringComparer.Ordinal))
         {
             Row(text, Path.GetFileName(file), new FileInfo(file).Length.ToString("N0", CultureInfo.InvariantCulture) + " bytes");
@@ -102,26 +126,37 @@ internal static class ExportCard
     private static string Use(string format) => format switch
     {
         "onnx" => """
-            `model.onnx` takes `input_ids` and the key-value cache and gives logits and the new cache; its inputs and outputs name their shapes. With
-            `fastdraft generate --model TARGET --draft THIS_FOLDER` it speeds a target up as it is.
+            `model.onnx` takes `input_ids`, `attention_mask`, `position_ids` and the key-value cache and gives logits and the new cache; its inputs and
+            outputs name their shapes, and `genai_config.json` names them for ONNX Runtime GenAI:
 
-            """,
+            ```python
+            import onnxruntime_genai as og
+            model = og.Model("THIS_FOLDER")
+            ```
+
+            """ + OfTheSource,
         "openvino" => """
+            With OpenVINO GenAI:
+
             ```python
             import openvino_genai as genai
             pipeline = genai.LLMPipeline("TARGET", "CPU", draft_model=genai.draft_model("THIS_FOLDER", "CPU"))
-            pipeline.generate("...", num_assistant_tokens=4)
+            pipeline.generate("...", max_new_tokens=128, num_assistant_tokens=4)
             ```
 
-            """,
-        _ => """
+            `TARGET` is an OpenVINO folder of the target. The CPU plugin computes in bfloat16 and keeps a compressed cache where the processor can;
+            `INFERENCE_PRECISION_HINT="f32", KV_CACHE_PRECISION="f32"` beside `"CPU"` give the figures of float32.
+
+            """ + OfTheSource,
+        "gguf" => """
+            With llama.cpp:
+
             ```sh
-            vllm serve TARGET --speculative-config '{"model": "THIS_FOLDER", "num_speculative_tokens": 4}'
+            llama-server --model TARGET.gguf --model-draft THIS_FOLDER/model.gguf --draft-max 4
             ```
 
-            or with Transformers: `target.generate(**inputs, assistant_model=draft)`.
-
-            """,
+            """ + OfTheSource,
+        _ => HuggingFaceLines,
     };
 
     private static void Row(StringBuilder text, string name, string? value)
