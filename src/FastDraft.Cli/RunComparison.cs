@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
 using FastDraft.Persistence;
+using FastDraft.Server;
 
 namespace FastDraft.Cli;
 
@@ -29,7 +30,7 @@ internal static class RunComparison
         return rows;
     }
 
-    private static Dictionary<string, string> Definition(RunView run) => new() { ["definition"] = Terminal.Figures.Short(run.DefinitionDigest) };
+    private static Dictionary<string, string> Definition(RunView run) => new() { ["definition"] = Figures.Short(run.DefinitionDigest) };
 
     private static Dictionary<string, string> Values(string? json, string prefix) => json is null
         ? []
@@ -37,7 +38,7 @@ internal static class RunComparison
 
     private static Dictionary<string, string> Artifacts(StageRunView? stage) => stage is null
         ? []
-        : stage.Outputs.ToDictionary(o => $"{stage.ActivityId}.{o.Port}", o => Terminal.Figures.Short(o.Digest));
+        : stage.Outputs.ToDictionary(o => $"{stage.ActivityId}.{o.Port}", o => Figures.Short(o.Digest));
 
     private static IEnumerable<ComparisonRow> Different(string what, Dictionary<string, string> before, Dictionary<string, string> after, Func<string, bool>? always = null) =>
         from name in before.Keys.Union(after.Keys)

@@ -18,6 +18,30 @@ public sealed class PipelineQueries(PipelineDatabase database, string logFolder)
         return [.. rows.Select(r => View(r, []))];
     }
 
+    /// <summary>A page of runs, the newest first: before one place, after another, or the first page.</summary>
+    /// <param name="size">Runs of a page at most.</param>
+    public async Task<ListedRuns> ListRunsAsync(RunFilter filter, RunCursor? olderThan, RunCursor? newerThan, int size, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await RunListing.PageAsync(db, filter, olderThan, newerThan, size, ct);
+    }
+
+    /// <summary>The names of the workflows that have runs.</summary>
+    public async Task<IReadOnlyList<string>> WorkflowNamesAsync(CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await db.Runs.Where(r => r.DeletedAt == null).Select(r => r.WorkflowName).Distinct().OrderBy(n => n).ToListAsync(ct);
+    }
+
+    /// <summary>How many runs have not ended, and how many gates wait for a person.</summary>
+    public async Task<NavCounts> NavCountsAsync(CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return new NavCounts(
+            await db.Runs.CountAsync(r => r.DeletedAt == null && (r.State == RunState.Pending || r.State == RunState.Running || r.State == RunState.Cancelling), ct),
+            await db.Waits.CountAsync(w => w.Kind == WaitKind.Gate && w.DueAt == null && db.Runs.Any(r => r.Id == w.RunId && r.State == RunState.Running), ct));
+    }
+
     public async Task<RunView?> GetRunAsync(Guid runId, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);

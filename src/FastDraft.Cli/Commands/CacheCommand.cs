@@ -1,6 +1,7 @@
 using System.CommandLine;
 using FastDraft.Cli.Terminal;
 using FastDraft.Core.Stages;
+using FastDraft.Server;
 
 namespace FastDraft.Cli.Commands;
 

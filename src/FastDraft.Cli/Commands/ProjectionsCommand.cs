@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using FastDraft.Cli.Terminal;
 using FastDraft.Core.Stages;
+using FastDraft.Server;
 using FastDraft.Server.Projections;
 
 namespace FastDraft.Cli.Commands;

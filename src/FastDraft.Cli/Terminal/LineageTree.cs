@@ -1,5 +1,6 @@
 using FastDraft.Core.Lineage;
 using FastDraft.Persistence.Lineage;
+using FastDraft.Server;
 
 namespace FastDraft.Cli.Terminal;
 

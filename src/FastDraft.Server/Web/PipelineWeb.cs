@@ -1,6 +1,7 @@
 using FastDraft.Persistence.Audit;
 using FastDraft.Server.Artifacts;
 using FastDraft.Server.Audit;
+using FastDraft.Server.ConsolePages;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer;
 using FastDraft.Server.Designer.Instances;
@@ -60,6 +61,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         builder.Services.AddRouting();
         builder.Services.ConfigureHttpJsonOptions(json => ApiJson.Configure(json.SerializerOptions));
         builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>().AddSingleton(new GateStore(host.Store, options.Clock)).AddSingleton(new ProjectionStore(host.Store, options.Clock));
+        builder.Services.AddConsole();
         builder.Services.AddHangfire((_, hangfire) => hangfire.UseStorage(host.Jobs));
 
         var app = builder.Build();
@@ -77,8 +79,9 @@ public sealed class PipelineWeb : IAsyncDisposable
         // The tables decide what runs; a job deleted or requeued here would change nothing, so the dashboard only shows.
         app.UseHangfireDashboard("/hangfire", new DashboardOptions { DashboardTitle = "FastDraft jobs", AppPath = "/", IsReadOnlyFunc = _ => true, DisplayStorageConnectionString = false }, host.Jobs);
         app.UseRouting();
+        app.UseAntiforgery();
         Health.Map(app);
-        HomePage.Map(app);
+        ConsoleWeb.Map(app);
         StudioPages.Map(app);
         DesignerApi.Map(app);
         GatesApi.Map(app);

@@ -19,6 +19,7 @@ internal static class StudioPages
         var (page, script, style) = (PageFile.Read("studio.html"), PageFile.Read("studio.js"), PageFile.Read("studio.css"));
         routes.MapGet("/studio.js", () => Results.Text(script, "text/javascript"));
         routes.MapGet("/studio.css", () => Results.Text(style, "text/css"));
+        routes.MapGet("/site.css", () => Results.Text(PageFile.Read("site.css"), "text/css"));
 
         // Some links of the designer take it to be at the root.
         routes.MapGet("/workflows/{**rest}", (string? rest) => Results.LocalRedirect(new PathString("/studio/workflows/" + rest).ToUriComponent()));

@@ -1,14 +1,18 @@
 using System.Globalization;
 
-namespace FastDraft.Cli.Terminal;
+namespace FastDraft.Server;
 
 /// <summary>Numbers as a person reads them: with unit, without needless digits.</summary>
-internal static class Figures
+public static class Figures
 {
     /// <summary>12:40, or 3:05:12 from an hour on.</summary>
     public static string Duration(TimeSpan span) => span.TotalHours >= 1
         ? string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalHours}:{span.Minutes:D2}:{span.Seconds:D2}")
         : string.Create(CultureInfo.InvariantCulture, $"{span.Minutes}:{span.Seconds:D2}");
+
+    /// <summary>What something took: tenths of a second below a minute.</summary>
+    public static string Took(DateTimeOffset from, DateTimeOffset to) => to - from is var span && span < TimeSpan.FromMinutes(1)
+        ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(0, span.TotalSeconds):F1} s") : Duration(span);
 
     /// <summary>How long is left, no more exact than it is known: 40 s, 6 min, 2 h 10 min.</summary>
     public static string Left(TimeSpan span) => span.TotalSeconds < 90
@@ -33,6 +37,9 @@ internal static class Figures
         >= 1L << 10 => (value / (double)(1L << 10)).ToString("F1", CultureInfo.InvariantCulture) + " KiB",
         _ => value.ToString(CultureInfo.InvariantCulture) + " B",
     };
+
+    /// <summary>24 Nov 14:02, in UTC.</summary>
+    public static string Day(DateTimeOffset at) => at.UtcDateTime.ToString("d MMM HH:mm", CultureInfo.InvariantCulture);
 
     public static string Time(DateTimeOffset at) => at.ToString("yyyy-MM-dd HH:mm:ss'Z'", CultureInfo.InvariantCulture);
 
