@@ -205,6 +205,63 @@ public sealed class PipelineQueries(PipelineDatabase database, string logFolder)
         return ([.. chunks.SelectMany(c => c.Lines.Split('\n', StringSplitOptions.RemoveEmptyEntries))], chunks.Count == 0 ? after : chunks[^1].Number);
     }
 
+    /// <summary>The end of an attempt's log: at most so many characters of the newest lines, and the number of the last chunk, to go on from.</summary>
+    /// <returns><c>IsWhole</c>: nothing came before.</returns>
+    public async Task<(IReadOnlyList<string> Lines, int Last, bool IsWhole)> LogTailAsync(Guid attempt, int maxChars, CancellationToken ct = default)
+    {
+        const int ChunksOfARead = 16;
+        await using var db = new PipelineDbContext(options);
+        var (texts, chars, before) = (new Stack<string>(), 0, int.MaxValue);
+        var last = 0;
+        while (chars < maxChars)
+        {
+            var chunks = await db.AttemptLog.AsNoTracking().Where(l => l.AttemptId == attempt && l.Number < before).OrderByDescending(l => l.Number).Take(ChunksOfARead).ToListAsync(ct);
+            if (chunks.Count == 0)
+            {
+                break;
+            }
+
+            last = Math.Max(last, chunks[0].Number);
+            before = chunks[^1].Number;
+            foreach (var chunk in chunks.TakeWhile(_ => chars < maxChars))
+            {
+                texts.Push(chunk.Lines);
+                chars += chunk.Lines.Length;
+                before = chunk.Number;
+            }
+        }
+
+        var text = string.Concat(texts);
+        var isWhole = before <= 1 || last == 0;
+        if (text.Length > maxChars)
+        {
+            (text, isWhole) = (text[(text.IndexOf('\n', text.Length - maxChars) + 1)..], false);
+        }
+
+        return (text.Split('\n', StringSplitOptions.RemoveEmptyEntries), last, isWhole);
+    }
+
+    /// <summary>
+    /// The metric points of an attempt as curves: of each metric at most about <paramref name="numPoints"/> points, each the mean of a span of
+    /// steps, so that a curve of a million points costs as much to draw as one of a thousand.
+    /// </summary>
+    public async Task<IReadOnlyList<CurvePoint>> CurvesAsync(Guid attempt, int numPoints, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var points = db.Metrics.Where(m => m.AttemptId == attempt);
+        var span = Math.Max(1, (await points.MaxAsync(m => (long?)m.Step, ct) ?? 0) / numPoints);
+        return [.. (await points.GroupBy(m => new { m.Name, Span = m.Step / span })
+            .Select(g => new { g.Key.Name, Step = g.Max(m => m.Step), Value = g.Average(m => m.Value), Last = g.Max(m => m.Id) }).ToListAsync(ct))
+            .OrderBy(p => p.Step).Select(p => new CurvePoint(p.Name, p.Step, p.Value, p.Last))];
+    }
+
+    /// <summary>The points of an attempt that came after the one of that number.</summary>
+    public async Task<IReadOnlyList<CurvePoint>> MetricsAsync(Guid attempt, long after, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await db.Metrics.Where(m => m.AttemptId == attempt && m.Id > after).OrderBy(m => m.Id).Take(10_000).Select(m => new CurvePoint(m.Name, m.Step, m.Value, m.Id)).ToListAsync(ct);
+    }
+
     public async Task<IReadOnlyList<MetricView>> MetricsAsync(Guid runId, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);

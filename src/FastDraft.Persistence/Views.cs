@@ -27,6 +27,9 @@ public sealed record WorkedView(string SettingsJson, TimeSpan Took, long? PeakRs
 
 public sealed record MetricView(string Stage, string ActivityId, int Attempt, string Name, double Value, long Step);
 
+/// <summary>A point of a curve. <paramref name="Last"/> is the number of the newest metric point in it.</summary>
+public sealed record CurvePoint(string Name, long Step, double Value, long Last);
+
 /// <summary>A shortened id fits several things.</summary>
 public sealed class AmbiguousReferenceException(string reference, IReadOnlyList<string> candidates)
     : Exception($"'{reference}' fits {string.Join(", ", candidates)}.")

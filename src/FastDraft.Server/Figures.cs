@@ -15,11 +15,14 @@ public static class Figures
         ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(0, span.TotalSeconds):F1} s") : Duration(span);
 
     /// <summary>How long is left, no more exact than it is known: 40 s, 6 min, 2 h 10 min.</summary>
-    public static string Left(TimeSpan span) => span.TotalSeconds < 90
-        ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(1, Math.Round(span.TotalSeconds)):F0} s left")
+    public static string Left(TimeSpan span) => Roughly(span) + " left";
+
+    /// <summary>40 s, 6 min, 2 h 10 min.</summary>
+    public static string Roughly(TimeSpan span) => span.TotalSeconds < 90
+        ? string.Create(CultureInfo.InvariantCulture, $"{Math.Max(1, Math.Round(span.TotalSeconds)):F0} s")
         : span.TotalMinutes < 90
-            ? string.Create(CultureInfo.InvariantCulture, $"{span.TotalMinutes:F0} min left")
-            : string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalHours} h {span.Minutes} min left");
+            ? string.Create(CultureInfo.InvariantCulture, $"{span.TotalMinutes:F0} min")
+            : string.Create(CultureInfo.InvariantCulture, $"{(int)span.TotalHours} h {span.Minutes} min");
 
     /// <summary>73,404 or 1.37 M.</summary>
     public static string Count(double value) => value switch
@@ -48,4 +51,7 @@ public static class Figures
 
     /// <summary>Enough of a digest to be unique in a store; every command takes it.</summary>
     public static string Short(string digest) => digest.Length > 19 ? digest[..19] : digest;
+
+    /// <summary>As much of a digest as a page shows beside a link to the whole: <c>5c0a91be</c>.</summary>
+    public static string Brief(string digest) => digest["sha256:".Length..][..8];
 }

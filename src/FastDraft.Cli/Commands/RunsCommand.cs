@@ -52,18 +52,17 @@ internal static class RunsCommand
         Add("explain", "Why each stage ran or was reused", [run], async (store, parsed, token) =>
         {
             var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
-            var reasons = view.Stages.Select(s => new { s.ActivityId, s.State, s.CachedFromRunId, Reasons = Reasons(s) }).ToList();
+            var reasons = view.Stages.Select(s => new { s.ActivityId, s.State, s.CachedFromRunId, Reasons = Explanation.Reasons(s), Otherwise = Explanation.Otherwise(s) }).ToList();
             if (SharedOptions.IsJson(parsed))
             {
-                Output.WriteJson(reasons);
+                Output.WriteJson(reasons.Select(r => new { r.ActivityId, r.State, r.CachedFromRunId, r.Reasons }));
                 return;
             }
 
             Output.WriteTable([["STAGE", "STATE", "BECAUSE"], .. reasons.Select(r => new[]
             {
                 r.ActivityId, StateMark.Of(r.State).Word,
-                r.CachedFromRunId is { } from ? $"same inputs and settings as in run {Figures.Short(from)}" : r.Reasons.Count > 0 ? string.Join("; ", r.Reasons)
-                    : r.State is StageRunState.Pending or StageRunState.Cancelled or StageRunState.Skipped ? "it did not run" : "nothing changed: reuse was switched off, or the earlier outputs are gone",
+                r.CachedFromRunId is null && r.Reasons.Count > 0 ? string.Join("; ", r.Reasons) : r.Otherwise,
             })]);
         });
         Add("logs", "What a stage wrote", [run, stage, attempt, follow], (store, parsed, token) =>
@@ -257,10 +256,7 @@ internal static class RunsCommand
         return json;
     }
 
-    private static List<string> Reasons(StageRunView stage) =>
-        stage.MissReasonsJson is null ? [] : [.. JsonNode.Parse(stage.MissReasonsJson)!.AsArray().Select(n => n!.GetValue<string>())];
-
     private static string Took(DateTimeOffset from, DateTimeOffset? to) => to is { } end
-        ? end - from < TimeSpan.FromMinutes(1) ? string.Create(CultureInfo.InvariantCulture, $"{(end - from).TotalSeconds:F1} s") : Figures.Duration(end - from)
+        ? Figures.Took(from, end)
         : string.Empty;
 }

@@ -1,6 +1,75 @@
+using FastDraft.Core.Stages;
+using FastDraft.Persistence;
+using FastDraft.Persistence.Audit;
+using FastDraft.Server.Gates;
+using FastDraft.Server.Scheduling;
+using MudBlazor;
+
 namespace FastDraft.Server.ConsolePages;
 
-/// <summary>Whatever a person changes in the console goes through here: who may, and as whom the audit remembers it.</summary>
-public sealed class ConsoleActs
+/// <summary>
+/// Whatever a person changes in the console goes through here: who may, as whom the audit remembers it, and how the person learns what
+/// came of it. The acts themselves are those of the services that the command line and the API call.
+/// </summary>
+public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, GateStore gates, ISnackbar messages)
 {
+    private readonly ScheduleStore schedules = new(host.Store, options.Clock);
+
+    /// <summary>Whether buttons that change something are shown.</summary>
+    public bool MayOperate => true;
+
+    public string Who => Actor.Api;
+
+    public Task<bool> CancelAsync(Guid run) => DoAsync("Asked to cancel: its stages stop within ten seconds.", async () =>
+    {
+        if (!await host.CancelAsync(run))
+        {
+            throw new StageFailureException(FailureKind.Config, "The run has already ended.");
+        }
+    });
+
+    /// <returns>The new run; null where it was refused.</returns>
+    public async Task<Guid?> RetryAsync(Guid run)
+    {
+        Guid? id = null;
+        await DoAsync("Started again: what had succeeded is reused.", async () => id = await host.RetryAsync(run));
+        return id;
+    }
+
+    public Task<bool> DecideAsync(GateView gate, bool approved, string? reason) => DoAsync(
+        $"'{gate.Title}' is {(approved ? "approved" : "rejected")}.",
+        () => gates.DecideAsync(gate.RunId, gate.Reference[(gate.Reference.IndexOf('/', StringComparison.Ordinal) + 1)..], approved, Who, string.IsNullOrWhiteSpace(reason) ? null : reason.Trim(), CancellationToken.None));
+
+    public Task<bool> PauseAsync(string schedule) => DoAsync($"'{schedule}' is paused.", () => schedules.PauseAsync(schedule, CancellationToken.None));
+
+    public Task<bool> ResumeAsync(string schedule) => DoAsync($"'{schedule}' goes on from now.", () => schedules.ResumeAsync(schedule, CancellationToken.None));
+
+    public async Task<bool> BackfillAsync(string schedule, DateTimeOffset from, DateTimeOffset to)
+    {
+        var count = 0;
+        return await DoAsync(
+            () => count == 0 ? "Every nominal time of the range has its run already." : $"Started {count} runs.",
+            async () => count = (await host.Scheduler.BackfillAsync(schedule, from, to, CancellationToken.None)).Count);
+    }
+
+    private Task<bool> DoAsync(string done, Func<Task> act) => DoAsync(() => done, act);
+
+    private async Task<bool> DoAsync(Func<string> done, Func<Task> act)
+    {
+        try
+        {
+            using (Actor.Become(Who))
+            {
+                await act();
+            }
+
+            messages.Add(done(), Severity.Success);
+            return true;
+        }
+        catch (Exception e) when (e is StageFailureException or ArgumentException || PipelineDatabase.IsTrouble(e))
+        {
+            messages.Add(e is StageFailureException { Hint: { } hint } ? $"{e.Message} Try: {hint}" : e.Message, Severity.Error);
+            return false;
+        }
+    }
 }

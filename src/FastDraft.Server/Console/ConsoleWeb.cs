@@ -22,6 +22,7 @@ internal static class ConsoleWeb
     public static void Map(IEndpointRouteBuilder routes)
     {
         ConsoleAssets.Map(routes);
+        Reports.Map(routes);
 
         // The policy of every page says who may frame it; components would add a second one.
         routes.MapRazorComponents<ConsoleApp>().AddInteractiveServerRenderMode(options => options.ContentSecurityFrameAncestorsPolicy = null);

@@ -32,7 +32,7 @@ public sealed class MlflowFacts(MlflowBackend mlflow) : IDisposable
 
         var parent = await mlflow.RunAsync(run);
         Assert.Equal("FINISHED", (string)parent["info"]!["status"]!);
-        Assert.Equal($"http://fastdraft.test:5080/studio/workflows/instances/{run.Id}/view", MlflowBackend.Tag(parent, "fastdraft.url"));
+        Assert.Equal($"http://fastdraft.test:5080/runs/{run.Id}", MlflowBackend.Tag(parent, "fastdraft.url"));
         Assert.Equal(run.DefinitionDigest, MlflowBackend.Tag(parent, "fastdraft.definitionDigest"));
 
         var stage = run.Stages.Single(s => s.Stage == "Measure");

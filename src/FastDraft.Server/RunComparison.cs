@@ -1,15 +1,19 @@
 using System.Globalization;
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Persistence;
-using FastDraft.Server;
 
-namespace FastDraft.Cli;
+namespace FastDraft.Server;
 
 /// <summary>One difference between two runs; the figures of the evaluation are listed also where they are equal.</summary>
-internal sealed record ComparisonRow(string What, string Name, string? Before, string? After);
+public sealed record ComparisonRow(string What, string Name, string? Before, string? After);
 
-internal static class RunComparison
+public static class RunComparison
 {
+    // Text as a person typed it: it is shown, never put into a page as it is.
+    private static readonly JsonSerializerOptions Text = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     public static async Task<IReadOnlyList<ComparisonRow>> RowsAsync(PipelineQueries queries, RunView before, RunView after, CancellationToken cancellationToken)
     {
         var stages = before.Stages.Concat(after.Stages).Select(s => s.ActivityId).Distinct().ToList();
@@ -34,7 +38,7 @@ internal static class RunComparison
 
     private static Dictionary<string, string> Values(string? json, string prefix) => json is null
         ? []
-        : JsonNode.Parse(json)!.AsObject().Where(p => p.Value is not null).ToDictionary(p => prefix + p.Key, p => p.Value!.ToJsonString(Output.Json));
+        : JsonNode.Parse(json)!.AsObject().Where(p => p.Value is not null).ToDictionary(p => prefix + p.Key, p => p.Value!.ToJsonString(Text));
 
     private static Dictionary<string, string> Artifacts(StageRunView? stage) => stage is null
         ? []
