@@ -17,7 +17,7 @@ public static class ModelExport
 {
     private static readonly Dictionary<ExportFormat, WeightPrecision[]> Supported = new()
     {
-        [ExportFormat.OpenVino] = [WeightPrecision.F32],
+        [ExportFormat.OpenVino] = [WeightPrecision.F32, WeightPrecision.F16, WeightPrecision.Int8, WeightPrecision.Int4],
         [ExportFormat.Onnx] = [WeightPrecision.F32],
         [ExportFormat.Gguf] = [WeightPrecision.F32, WeightPrecision.F16, WeightPrecision.BF16, WeightPrecision.Q8_0],
     };
@@ -52,7 +52,7 @@ public static class ModelExport
         switch (format)
         {
             case ExportFormat.OpenVino:
-                OpenVinoModelWriter.Write(modelFolder, outputFolder);
+                OpenVinoModelWriter.Write(modelFolder, outputFolder, precision);
                 break;
             case ExportFormat.Onnx:
                 OnnxModelWriter.Write(modelFolder, outputFolder);

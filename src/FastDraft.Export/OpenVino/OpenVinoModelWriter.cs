@@ -1,7 +1,9 @@
+using FastDraft.Export.Tokenizers;
+
 namespace FastDraft.Export.OpenVino;
 
 /// <summary>
-/// Writes a decoder of the Llama family as a stateful OpenVINO IR, float32: inputs <c>input_ids</c>, <c>attention_mask</c>,
+/// Writes a decoder of the Llama family as a stateful OpenVINO IR that computes in float32 from weights of any precision: inputs <c>input_ids</c>, <c>attention_mask</c>,
 /// <c>position_ids</c> (i64 [?,?]) and <c>beam_idx</c> (i32 [?]), output <c>logits [b,s,V]</c>, one variable per layer for keys and one
 /// for values. It is the graph that OpenVINO GenAI takes as target and as draft.
 /// </summary>
@@ -14,21 +16,28 @@ public static class OpenVinoModelWriter
 
     /// <summary>Writes the IR and the config and tokenizer files into <paramref name="outputFolder"/>.</summary>
     /// <exception cref="FastDraft.Modeling.Checkpoints.CheckpointException">The source folder is not a checkpoint of the family.</exception>
-    public static void Write(string modelFolder, string outputFolder)
+    /// <exception cref="Modeling.Tokenization.TokenizerException">Its tokenizer cannot be read.</exception>
+    /// <exception cref="ExportException">A weight does not fit the precision, or OpenVINO has no such tokenizer.</exception>
+    public static void Write(string modelFolder, string outputFolder, WeightPrecision precision = WeightPrecision.F32)
     {
         using var checkpoint = LlamaCheckpoint.Open(modelFolder);
         Directory.CreateDirectory(outputFolder);
         using (var weights = File.Create(Path.Combine(outputFolder, WeightsName)))
         {
             var graph = new IrGraph(weights);
-            new DecoderGraph(graph, checkpoint).Build();
+            new DecoderGraph(graph, checkpoint, new IrWeights(graph, checkpoint, precision)).Build();
             graph.Save(Path.Combine(outputFolder, ModelName), "decoder");
+        }
+
+        if (File.Exists(Path.Combine(modelFolder, "tokenizer.json")))
+        {
+            OpenVinoTokenizerWriter.Write(TokenizerDefinition.Load(modelFolder, checkpoint.Config.VocabularySize), outputFolder);
         }
 
         checkpoint.CopyCompanionFiles(outputFolder);
     }
 
-    private sealed class DecoderGraph(IrGraph graph, LlamaCheckpoint checkpoint)
+    private sealed class DecoderGraph(IrGraph graph, LlamaCheckpoint checkpoint, IrWeights weights)
     {
         private readonly long _vocabulary = checkpoint.Config.VocabularySize;
         private readonly long _hidden = checkpoint.Config.HiddenSize;
@@ -43,7 +52,7 @@ public static class OpenVinoModelWriter
             var attention = graph.Parameter("attention_mask", "i64", -1, -1);
             var positions = graph.Parameter("position_ids", "i64", -1, -1);
             var beams = graph.Parameter("beam_idx", "i32", -1);
-            var embedding = graph.Weight("embed_tokens", checkpoint.Read("model.embed_tokens.weight", _vocabulary, _hidden), _vocabulary, _hidden);
+            var embedding = weights.Matrix("model.embed_tokens.weight", _vocabulary, _hidden, isVocabulary: true);
             var x = Gather(embedding, Convert(ids, "i32", "I32"), graph.Scalar(0), -1, -1, _hidden);
             var (cos, sin) = Rotary(positions);
             var mask = Mask(ids, attention);
@@ -58,7 +67,7 @@ public static class OpenVinoModelWriter
             x = Norm(x, "model.norm.weight");
             var head = checkpoint.Config.TieWordEmbeddings
                 ? embedding
-                : graph.Weight("lm_head", checkpoint.Read("lm_head.weight", _vocabulary, _hidden), _vocabulary, _hidden);
+                : weights.Matrix("lm_head.weight", _vocabulary, _hidden, isVocabulary: true);
             graph.Result(MatMul(x, head, _vocabulary, "logits"), "logits");
         }
 
@@ -178,7 +187,7 @@ public static class OpenVinoModelWriter
         }
 
         private IrValue Linear(IrValue x, string name, long outputs, long inputs) =>
-            MatMul(x, graph.Weight(name, checkpoint.Read(name, outputs, inputs), outputs, inputs), outputs);
+            MatMul(x, weights.Matrix(name, outputs, inputs), outputs);
 
         private IrValue MatMul(IrValue x, IrValue weight, long outputs, string? tensorName = null) =>
             graph.Add("MatMul", 1, [-1, -1, outputs], [x, weight], [("transpose_a", "false"), ("transpose_b", "true")], tensorName: tensorName);

@@ -188,6 +188,9 @@ public sealed class HuggingFaceTokenizer
     /// <summary>Ids that the template puts before a text, such as BOS.</summary>
     public IReadOnlyList<int> TemplatePrefix => prefix;
 
+    /// <summary>Ids that the template puts after a text.</summary>
+    public IReadOnlyList<int> TemplateSuffix => suffix;
+
     private static JsonElement Part(JsonElement root, string name) => root.TryGetProperty(name, out var part) ? part : default;
 
     private void EncodePiece(ReadOnlySpan<char> piece, List<int> result)
