@@ -28,6 +28,7 @@ internal static class CommandLine
             GcCommand.Build(),
             BackupCommand.Build(),
             AuditCommand.Build(),
+            TokenCommand.Build(),
             GenerateCommand.Build(),
             ExportCommand.Build(),
             DoctorCommand.Build(),

@@ -1,5 +1,6 @@
 using FastDraft.Persistence.Audit;
 using FastDraft.Persistence.Lineage;
+using FastDraft.Persistence.Security;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Query.SqlExpressions;
 
@@ -39,6 +40,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<ExternalFileRow> ExternalFiles => Set<ExternalFileRow>();
     public DbSet<AuditRow> Audit => Set<AuditRow>();
     public DbSet<AuditHeadRow> AuditHead => Set<AuditHeadRow>();
+    public DbSet<CredentialRow> Credentials => Set<CredentialRow>();
 
     /// <summary>What this context's transactions did; written when they commit.</summary>
     internal List<(Guid Transaction, AuditEntry Entry)> Acts { get; } = [];
@@ -82,6 +84,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         var mlflow = new MlflowConfiguration();
         modelBuilder.ApplyConfiguration<MlflowRunRow>(mlflow).ApplyConfiguration<MlflowAttemptRow>(mlflow);
         modelBuilder.ApplyConfiguration(new ExternalFileConfiguration());
+        modelBuilder.ApplyConfiguration(new CredentialConfiguration());
         var audit = new AuditConfiguration();
         modelBuilder.ApplyConfiguration<AuditRow>(audit).ApplyConfiguration<AuditHeadRow>(audit);
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");

@@ -19,7 +19,7 @@ public sealed class AuditedCommandFacts : IAsyncLifetime
         ["audit list"] = "reads", ["audit verify"] = "reads", ["backup"] = "copies, changes nothing", ["cache list"] = "reads", ["completion"] = "reads", ["doctor"] = "reads", ["gates list"] = "reads", ["gc"] = "writes a row for each collection that deletes something, and here none does",
         ["generate"] = "decodes with models of the user's own", ["help"] = "reads", ["lineage"] = "reads", ["models history"] = "reads", ["models list"] = "reads", ["models show"] = "reads",
         ["node"] = "works for runs that somebody else submitted", ["plan"] = "reads", ["projections list"] = "reads", ["reproduce"] = "works in a folder of its own and writes no row", ["runs compare"] = "reads",
-        ["runs explain"] = "reads", ["runs list"] = "reads", ["runs logs"] = "reads", ["runs show"] = "reads", ["runs watch"] = "reads", ["schedule list"] = "reads", ["schedule next"] = "reads",
+        ["runs explain"] = "reads", ["runs list"] = "reads", ["runs logs"] = "reads", ["runs show"] = "reads", ["runs watch"] = "reads", ["schedule list"] = "reads", ["schedule next"] = "reads", ["token list"] = "reads",
         ["serve"] = "acts for its callers, whose acts are audited", ["workflow show"] = "reads", ["workflow validate"] = "reads",
     };
 
@@ -45,6 +45,8 @@ public sealed class AuditedCommandFacts : IAsyncLifetime
         ("cache evict", AuditAction.CacheEvicted, _ => ["--all"]),
         ("artifacts pin", AuditAction.ArtifactPinned, f => [f.artifact, "--reason", "shipped"]),
         ("artifacts unpin", AuditAction.ArtifactUnpinned, f => [f.artifact]),
+        ("token create", AuditAction.TokenCreated, _ => ["ci", "--role", "viewer"]),
+        ("token revoke", AuditAction.TokenRevoked, _ => ["ci"]),
         ("artifacts get", AuditAction.ArtifactExported, f => [f.artifact, Path.Join(f.folder, "got")]),
     ];
 

@@ -986,6 +986,61 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.ToTable("schedule_ticks", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.Security.CredentialRow", b =>
+                {
+                    b.Property<Guid>("Id")
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("uuid");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<long?>("ExpiresAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Kind")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long?>("LastUsedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Name")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<Guid?>("ParentId")
+                        .HasColumnType("uuid");
+
+                    b.Property<long?>("RevokedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("Role")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("SecretHash")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("ParentId");
+
+                    b.HasIndex("SecretHash")
+                        .IsUnique();
+
+                    b.HasIndex(new[] { "Name" }, "IX_credentials_name")
+                        .IsUnique()
+                        .HasFilter("\"Kind\" = 'Token' AND \"RevokedAt\" IS NULL");
+
+                    b.ToTable("credentials", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.StageRunPortRow", b =>
                 {
                     b.Property<Guid>("StageRunId")

@@ -879,6 +879,57 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.ToTable("schedule_ticks", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.Security.CredentialRow", b =>
+                {
+                    b.Property<Guid>("Id")
+                        .ValueGeneratedOnAdd()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<long?>("ExpiresAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Kind")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("LastUsedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Name")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<Guid?>("ParentId")
+                        .HasColumnType("TEXT");
+
+                    b.Property<long?>("RevokedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("Role")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("SecretHash")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Id");
+
+                    b.HasIndex("ParentId");
+
+                    b.HasIndex("SecretHash")
+                        .IsUnique();
+
+                    b.HasIndex(new[] { "Name" }, "IX_credentials_name")
+                        .IsUnique()
+                        .HasFilter("\"Kind\" = 'Token' AND \"RevokedAt\" IS NULL");
+
+                    b.ToTable("credentials", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.StageRunPortRow", b =>
                 {
                     b.Property<Guid>("StageRunId")

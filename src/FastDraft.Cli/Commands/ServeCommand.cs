@@ -1,7 +1,9 @@
 using System.CommandLine;
 using FastDraft.Core.Stages;
+using FastDraft.Persistence.Security;
 using FastDraft.Server;
 using FastDraft.Server.Designer.Studio;
+using FastDraft.Server.Security;
 using FastDraft.Server.Web;
 
 namespace FastDraft.Cli.Commands;
@@ -11,7 +13,7 @@ internal static class ServeCommand
 {
     public static Command Build()
     {
-        var urls = new Option<string>("--urls") { Description = "Address to listen on; this machine's own only", DefaultValueFactory = _ => WebOptions.DefaultUrl };
+        var urls = new Option<string>("--urls") { Description = "Address to listen on; one that other machines reach only behind a proxy that speaks https (FASTDRAFT_URL)", DefaultValueFactory = _ => WebOptions.DefaultUrl };
         var accelerators = SharedOptions.NewAccelerators();
         var command = new Command("serve", "Start the service: designer, runs in the background, schedules, job dashboard") { urls, accelerators, SharedOptions.Data };
         command.SetAction((parsed, cancellationToken) => CliErrors.GuardAsync(() =>
@@ -43,15 +45,21 @@ internal static class ServeCommand
             throw new CliException(ExitCode.Config, $"--urls '{address}' is not an address.", "--urls " + WebOptions.DefaultUrl);
         }
 
-        if (WebOptions.Refuse(url) is { } refusal)
+        var web = new WebOptions { Url = url, PublicUrl = options.Projections.PublicUrl, AllowedHosts = options.Settings.AllowedHosts, StudioFolder = StudioFiles.Find() };
+        if (web.Refusal is { } refusal)
         {
-            throw new CliException(ExitCode.Config, "--urls: " + refusal, $"--urls {WebOptions.DefaultUrl}, and reach it from elsewhere by ssh -L 5080:127.0.0.1:5080");
+            throw new CliException(ExitCode.Config, "--urls: " + refusal, $"--urls {WebOptions.DefaultUrl}, and reach it from elsewhere by ssh -L 5080:127.0.0.1:5080; or docs/how-to/operate.md, \"Who may do what\"");
         }
 
-        var web = new WebOptions { Url = url, StudioFolder = StudioFiles.Find() };
+        if (ProductionChecks.Find(options.Settings, options.Projections, web) is { Count: > 0 } problems)
+        {
+            throw new CliException(ExitCode.Config, [.. problems.Select(p => new CliError(p, null))]);
+        }
+
         await using var host = await PipelineHost.StartAsync(options, cancellationToken);
         await using var service = await PipelineWeb.StartAsync(host, options, web, cancellationToken);
         Console.Out.WriteLine($"FastDraft is at {service.Address}   designer {service.Address}studio   jobs {service.Address}hangfire");
+        await GreetAsync(host, service, isLocal: !options.Settings.IsProduction && !web.IsPublic, options.Clock, cancellationToken);
         await Console.Error.WriteLineAsync($"data   {options.DataFolder}");
         if (web.StudioFolder is null)
         {
@@ -63,5 +71,19 @@ internal static class ServeCommand
         // Disposal, in this order: no new requests, then the workers are told to end; their runs go on when a host takes them up.
         await Console.Error.WriteLineAsync("stopping; unfinished runs go on at the next start");
         return ExitCode.Ok;
+    }
+
+    /// <summary>
+    /// Prints a link that signs in once: whoever starts a service of this machine alone owns its data anyhow, so there at every start; elsewhere
+    /// only for the first person.
+    /// </summary>
+    private static async Task GreetAsync(PipelineHost host, PipelineWeb service, bool isLocal, TimeProvider clock, CancellationToken cancellationToken)
+    {
+        var credentials = new CredentialStore(host.Store, clock);
+        if (isLocal || !await credentials.AnyAsync(cancellationToken))
+        {
+            var link = await credentials.CreateLinkAsync(isLocal ? Environment.UserName : "admin", Role.Admin, cancellationToken);
+            Console.Out.WriteLine($"sign in once, within {CredentialStore.LinkLifetime.TotalMinutes:F0} minutes: {service.SignInAddress(link)}");
+        }
     }
 }

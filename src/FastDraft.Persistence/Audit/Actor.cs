@@ -9,7 +9,7 @@ public static class Actor
     /// <summary>A run's own doing: a child that it starts, an alias that its decision moves.</summary>
     public const string Workflow = "workflow";
 
-    /// <summary>Whoever calls the service, which knows no persons yet.</summary>
+    /// <summary>Whoever calls the service and has not said who they are: only signing in is open to them.</summary>
     public const string Api = "api";
 
     private static readonly AsyncLocal<string?> Named = new();

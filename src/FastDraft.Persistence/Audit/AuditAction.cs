@@ -30,4 +30,8 @@ public static class AuditAction
     public const string ProjectionRetried = "projection.retried";
     public const string ProjectionForgotten = "projection.forgotten";
     public const string CacheEvicted = "cache.evicted";
+    public const string TokenCreated = "token.created";
+    public const string TokenRevoked = "token.revoked";
+    public const string SessionBegun = "session.begun";
+    public const string SessionEnded = "session.ended";
 }

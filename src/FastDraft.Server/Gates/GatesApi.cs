@@ -1,4 +1,5 @@
 using FastDraft.Core.Stages;
+using FastDraft.Persistence.Audit;
 using FastDraft.Server.Web;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -6,9 +7,9 @@ using Microsoft.AspNetCore.Routing;
 
 namespace FastDraft.Server.Gates;
 
-internal sealed record GateAnswer(string? By, string? Reason);
+internal sealed record GateAnswer(string? Reason);
 
-/// <summary>What runs wait for a person for: listed, approved and rejected. The same answer twice is one answer; another one is a conflict.</summary>
+/// <summary>What runs wait for a person for: listed, approved and rejected by whoever is signed in. The same answer twice is one answer; another one is a conflict.</summary>
 internal static class GatesApi
 {
     private const int MaxText = 4000;
@@ -18,20 +19,20 @@ internal static class GatesApi
         var api = app.MapGroup("/api/gates");
         api.MapGet("", async (GateStore gates, bool? decided, int? limit, CancellationToken ct) =>
             new { Items = await gates.ListAsync(decided ?? false, Math.Clamp(limit ?? 50, 1, 500), ct) });
-        api.MapPost("/{run:guid}/{activity}/approve", (Guid run, string activity, GateAnswer answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, true, answer, ct));
-        api.MapPost("/{run:guid}/{activity}/reject", (Guid run, string activity, GateAnswer answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, false, answer, ct));
+        api.MapPost("/{run:guid}/{activity}/approve", (Guid run, string activity, GateAnswer? answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, true, answer, ct));
+        api.MapPost("/{run:guid}/{activity}/reject", (Guid run, string activity, GateAnswer? answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, false, answer, ct));
     }
 
-    private static async Task<IResult> DecideAsync(GateStore gates, Guid run, string activity, bool approved, GateAnswer answer, CancellationToken ct)
+    private static async Task<IResult> DecideAsync(GateStore gates, Guid run, string activity, bool approved, GateAnswer? answer, CancellationToken ct)
     {
-        if (string.IsNullOrWhiteSpace(answer.By) || answer.By.Length > MaxText || answer.Reason?.Length > MaxText)
+        if (answer?.Reason?.Length > MaxText)
         {
-            return Problems.Result(StatusCodes.Status400BadRequest, $"'by' says who decides; it and 'reason' have at most {MaxText} characters.");
+            return Problems.Result(StatusCodes.Status400BadRequest, $"'reason' has at most {MaxText} characters.");
         }
 
         try
         {
-            return Results.Ok((await gates.DecideAsync(run, activity, approved, answer.By, answer.Reason, ct)).Gate);
+            return Results.Ok((await gates.DecideAsync(run, activity, approved, Actor.Current, answer?.Reason, ct)).Gate);
         }
         catch (StageFailureException e)
         {

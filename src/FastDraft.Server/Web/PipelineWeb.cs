@@ -1,4 +1,3 @@
-using FastDraft.Persistence.Audit;
 using FastDraft.Server.Artifacts;
 using FastDraft.Server.Audit;
 using FastDraft.Server.ConsolePages;
@@ -12,12 +11,13 @@ using FastDraft.Server.Lineage;
 using FastDraft.Server.Projections;
 using FastDraft.Server.Provenance;
 using FastDraft.Server.Registry;
+using FastDraft.Server.Security;
 using Hangfire;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -30,22 +30,24 @@ namespace FastDraft.Server.Web;
 public sealed class PipelineWeb : IAsyncDisposable
 {
     private readonly WebApplication app;
+    private readonly WebOptions web;
 
-    private PipelineWeb(WebApplication app) => this.app = app;
+    private PipelineWeb(WebApplication app, WebOptions web) => (this.app, this.web) = (app, web);
 
     public Uri Address => new(app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
 
+    /// <summary>Where a person opens the link that signs in with this secret.</summary>
+    public Uri SignInAddress(string link) => LoginPage.LinkOf(web.PublicUrl ?? Address, link);
+
     /// <summary>Every route that is served, as <c>GET /elsa/api/workflow-definitions</c>.</summary>
-    public IReadOnlyList<string> Routes =>
-    [
-        .. ((Microsoft.AspNetCore.Routing.IEndpointRouteBuilder)app).DataSources.SelectMany(s => s.Endpoints).OfType<Microsoft.AspNetCore.Routing.RouteEndpoint>()
-            .SelectMany(e => (e.Metadata.GetMetadata<Microsoft.AspNetCore.Routing.HttpMethodMetadata>()?.HttpMethods ?? ["*"]).Select(m => $"{m} {e.RoutePattern.RawText}")),
-    ];
+    public IReadOnlyList<string> Routes => [.. Endpoints.SelectMany(AccessTable.RowsOf)];
+
+    internal IEnumerable<RouteEndpoint> Endpoints => ((IEndpointRouteBuilder)app).DataSources.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>();
 
     /// <exception cref="IOException">The address is in use.</exception>
     public static async Task<PipelineWeb> StartAsync(PipelineHost host, PipelineOptions options, WebOptions web, CancellationToken ct = default)
     {
-        if (WebOptions.Refuse(web.Url) is { } refusal)
+        if (web.Refusal is { } refusal)
         {
             throw new ArgumentException(refusal, nameof(web));
         }
@@ -59,30 +61,27 @@ public sealed class PipelineWeb : IAsyncDisposable
         builder.Logging.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning);
         builder.Services.Configure<Microsoft.Extensions.Logging.Console.ConsoleLoggerOptions>(console => console.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.Services.AddRouting();
+        builder.Services.AddAccess(host.Store, options.Clock);
         builder.Services.ConfigureHttpJsonOptions(json => ApiJson.Configure(json.SerializerOptions));
         builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>().AddSingleton(new GateStore(host.Store, options.Clock)).AddSingleton(new ProjectionStore(host.Store, options.Clock));
         builder.Services.AddConsole();
         builder.Services.AddHangfire((_, hangfire) => hangfire.UseStorage(host.Jobs));
 
         var app = builder.Build();
-        app.UseRequestGuards();
-        app.Use(async (context, next) =>
-        {
-            using (Actor.Become(Actor.Api))
-            {
-                await next(context);
-            }
-        });
+        app.UseRequestGuards(web);
         app.UseProblems(app.Services.GetRequiredService<ILoggerFactory>().CreateLogger("FastDraft.Web"));
-        app.UseStudioFiles(web.StudioFolder);
-
-        // The tables decide what runs; a job deleted or requeued here would change nothing, so the dashboard only shows.
-        app.UseHangfireDashboard("/hangfire", new DashboardOptions { DashboardTitle = "FastDraft jobs", AppPath = "/", IsReadOnlyFunc = _ => true, DisplayStorageConnectionString = false }, host.Jobs);
         app.UseRouting();
-        app.UseAntiforgery();
+        app.UseAccess();
+
+        // The tables decide what runs; a job deleted or requeued here would change nothing, so the dashboard only shows. Who may look is said
+        // by the table of addresses, as for every page.
+        app.MapHangfireDashboard(
+            "/hangfire", new DashboardOptions { DashboardTitle = "FastDraft jobs", AppPath = "/", Authorization = [], IsReadOnlyFunc = _ => true, DisplayStorageConnectionString = false, IgnoreAntiforgeryToken = true }, host.Jobs);
+        LoginPage.Map(app);
         Health.Map(app);
         ConsoleWeb.Map(app);
         StudioPages.Map(app);
+        StudioFiles.Map(app, web.StudioFolder);
         DesignerApi.Map(app);
         GatesApi.Map(app);
         EventsApi.Map(app);
@@ -93,7 +92,7 @@ public sealed class PipelineWeb : IAsyncDisposable
         ProvenanceApi.Map(app);
         DraftsApi.Map(app);
         await app.StartAsync(ct);
-        return new PipelineWeb(app);
+        return new PipelineWeb(app, web);
     }
 
     public async ValueTask DisposeAsync()

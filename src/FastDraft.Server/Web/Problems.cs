@@ -1,5 +1,6 @@
 using System.Text.Json;
 using FastDraft.Core.Workflows;
+using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -54,6 +55,10 @@ internal static partial class Problems
                     break;
                 case JsonException json:
                     await WriteAsync(context, StatusCodes.Status400BadRequest, "The request is not the JSON that this address reads.", [json.Message]);
+                    break;
+                case var trouble when PipelineDatabase.IsTrouble(trouble):
+                    RequestFailed(logger, context.Request.Method, context.Request.Path, e);
+                    await WriteAsync(context, StatusCodes.Status503ServiceUnavailable, "The database does not answer.", ["The database does not answer; runs wait for it. Try again in a while."]);
                     break;
                 default:
                     RequestFailed(logger, context.Request.Method, context.Request.Path, e);

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using FastDraft.Core.Security;
 using FastDraft.Core.Stages;
 
 namespace FastDraft.Storage.S3;
@@ -13,11 +14,6 @@ public sealed record S3Settings
     public const string SecretKeyVariable = "FASTDRAFT_S3_SECRET_KEY";
     public const string RegionVariable = "FASTDRAFT_S3_REGION";
     public const string CacheVariable = "FASTDRAFT_S3_CACHE_GIB";
-
-    private const int ShortestSecret = 8;
-
-    // What servers are shipped with, and what tutorials use.
-    private static readonly string[] KnownSecrets = ["minioadmin", "minio123", "password", "password1234", "changeme", "secretkey", "12345678"];
 
     public static IReadOnlyList<string> Variables { get; } = [StoreVariable, EndpointVariable, AccessKeyVariable, SecretKeyVariable, RegionVariable, CacheVariable];
 
@@ -109,11 +105,11 @@ public sealed record S3Settings
     private void RefuseWeakSecret()
     {
         if (!IsLoopback(Endpoint.Host)
-            && (SecretKey.Length < ShortestSecret || SecretKey == AccessKey || KnownSecrets.Contains(SecretKey, StringComparer.OrdinalIgnoreCase) || KnownSecrets.Contains(AccessKey, StringComparer.OrdinalIgnoreCase)))
+            && (WeakSecret.Is(SecretKey) || SecretKey == AccessKey || WeakSecret.IsKnown(AccessKey)))
         {
             throw Wrong(
                 $"{AccessKeyVariable} and {SecretKeyVariable} are a default or too short, and {Endpoint.Host} can be reached from other machines: anyone could read and change artifacts.",
-                $"a key of its own for this pipeline, with a secret of at least {ShortestSecret} characters");
+                $"a key of its own for this pipeline, with a secret of at least {WeakSecret.Shortest} characters");
         }
     }
 

@@ -1,5 +1,6 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.StaticFiles;
 using Microsoft.Extensions.FileProviders;
 
@@ -32,34 +33,28 @@ public static class StudioFiles
         return null;
     }
 
-    internal static void UseStudioFiles(this IApplicationBuilder app, string? folder)
+    internal static void Map(IEndpointRouteBuilder routes, string? folder)
     {
-        if (folder is null)
-        {
-            return;
-        }
-
         var types = new FileExtensionContentTypeProvider();
         types.Mappings[".dat"] = types.Mappings[".blat"] = types.Mappings[".dll"] = types.Mappings[".pdb"] = "application/octet-stream";
         types.Mappings[".webmanifest"] = "application/manifest+json";
-        var files = new PhysicalFileProvider(Path.GetFullPath(folder));
-        app.Use(async (context, next) =>
+        IFileProvider files = folder is null ? new NullFileProvider() : new PhysicalFileProvider(Path.GetFullPath(folder));
+        routes.MapGet("/studio/{**file}", async (string? file, HttpContext context) =>
         {
-            if (!HttpMethods.IsGet(context.Request.Method) || !context.Request.Path.StartsWithSegments("/studio", StringComparison.Ordinal, out var rest) || !rest.HasValue
-                || !types.TryGetContentType(rest.Value!, out var type) || !files.GetFileInfo(rest.Value!).Exists)
+            if (!types.TryGetContentType(file ?? "", out var type) || !files.GetFileInfo(file!).Exists)
             {
-                await next(context);
+                context.Response.StatusCode = StatusCodes.Status404NotFound;
                 return;
             }
 
             var accepted = context.Request.Headers.AcceptEncoding.ToString();
-            var (encoding, extension) = Twins.FirstOrDefault(t => accepted.Contains(t.Encoding, StringComparison.Ordinal) && files.GetFileInfo(rest.Value + t.Extension).Exists);
-            var file = files.GetFileInfo(rest.Value + extension);
+            var (encoding, extension) = Twins.FirstOrDefault(t => accepted.Contains(t.Encoding, StringComparison.Ordinal) && files.GetFileInfo(file + t.Extension).Exists);
+            var sent = files.GetFileInfo(file + extension);
             var headers = context.Response.Headers;
-            var tag = $"\"{file.LastModified.UtcTicks:x}-{file.Length:x}\"";
+            var tag = $"\"{sent.LastModified.UtcTicks:x}-{sent.Length:x}\"";
             headers.Vary = "Accept-Encoding";
             headers.ETag = tag;
-            headers.CacheControl = IsFingerprinted(rest.Value!) ? "public, max-age=31536000, immutable" : "no-cache";
+            headers.CacheControl = IsFingerprinted(file!) ? "private, max-age=31536000, immutable" : "no-cache";
             if (context.Request.Headers.IfNoneMatch.ToString() == tag)
             {
                 context.Response.StatusCode = StatusCodes.Status304NotModified;
@@ -72,8 +67,8 @@ public static class StudioFiles
             }
 
             context.Response.ContentType = type;
-            context.Response.ContentLength = file.Length;
-            await context.Response.SendFileAsync(file, context.RequestAborted);
+            context.Response.ContentLength = sent.Length;
+            await context.Response.SendFileAsync(sent, context.RequestAborted);
         });
     }
 
@@ -81,6 +76,6 @@ public static class StudioFiles
     private static bool IsFingerprinted(string path)
     {
         var parts = Path.GetFileName(path).Split('.');
-        return path.Contains("/_framework/", StringComparison.Ordinal) && parts.Length >= 3 && parts[^2].Length == 10 && parts[^2].All(char.IsAsciiLetterOrDigit);
+        return path.StartsWith("_framework/", StringComparison.Ordinal) && parts.Length >= 3 && parts[^2].Length == 10 && parts[^2].All(char.IsAsciiLetterOrDigit);
     }
 }

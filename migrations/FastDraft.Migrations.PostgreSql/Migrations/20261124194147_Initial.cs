@@ -105,6 +105,26 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 });
 
             migrationBuilder.CreateTable(
+                name: "credentials",
+                columns: table => new
+                {
+                    Id = table.Column<Guid>(type: "uuid", nullable: false),
+                    Kind = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Name = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Role = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    SecretHash = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    ParentId = table.Column<Guid>(type: "uuid", nullable: true),
+                    CreatedAt = table.Column<long>(type: "bigint", nullable: false),
+                    ExpiresAt = table.Column<long>(type: "bigint", nullable: true),
+                    RevokedAt = table.Column<long>(type: "bigint", nullable: true),
+                    LastUsedAt = table.Column<long>(type: "bigint", nullable: true)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_credentials", x => x.Id);
+                });
+
+            migrationBuilder.CreateTable(
                 name: "draft_alias_moves",
                 columns: table => new
                 {
@@ -643,6 +663,24 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 columns: new[] { "ObjectKind", "ObjectId" });
 
             migrationBuilder.CreateIndex(
+                name: "IX_credentials_ParentId",
+                table: "credentials",
+                column: "ParentId");
+
+            migrationBuilder.CreateIndex(
+                name: "IX_credentials_SecretHash",
+                table: "credentials",
+                column: "SecretHash",
+                unique: true);
+
+            migrationBuilder.CreateIndex(
+                name: "IX_credentials_name",
+                table: "credentials",
+                column: "Name",
+                unique: true,
+                filter: "\"Kind\" = 'Token' AND \"RevokedAt\" IS NULL");
+
+            migrationBuilder.CreateIndex(
                 name: "IX_draft_alias_moves_Name",
                 table: "draft_alias_moves",
                 column: "Name");
@@ -813,6 +851,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
             migrationBuilder.DropTable(
                 name: "collections");
+
+            migrationBuilder.DropTable(
+                name: "credentials");
 
             migrationBuilder.DropTable(
                 name: "draft_alias_moves");
