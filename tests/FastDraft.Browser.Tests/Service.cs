@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
@@ -61,6 +62,7 @@ public sealed partial class Service : IAsyncLifetime
         playwright = await Playwright.CreateAsync();
         browser = await playwright.Chromium.LaunchAsync(new() { ExecutablePath = Browsers.First(File.Exists), Args = ["--no-sandbox", "--disable-gpu"] });
         context = await browser.NewContextAsync(new() { BaseURL = Http.BaseAddress.ToString(), ViewportSize = new() { Width = 2000, Height = 1150 } });
+        await SignInAsync();
     }
 
     public async ValueTask DisposeAsync()
@@ -109,6 +111,21 @@ public sealed partial class Service : IAsyncLifetime
         var output = await command.StandardOutput.ReadToEndAsync();
         await command.WaitForExitAsync();
         return (command.ExitCode, output.Length > 0 ? output : await complaint);
+    }
+
+    // As a person does: with a token of their own, in the form.
+    private async Task SignInAsync()
+    {
+        var (code, output) = await CommandAsync("token", "create", "browser", "--role", "admin", "--quiet");
+        Assert.True(code == 0, output);
+        var token = output.Trim();
+        Http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        var page = await context!.NewPageAsync();
+        await page.GotoAsync("/");
+        await page.GetByLabel("Token or link").FillAsync(token);
+        await page.GetByRole(AriaRole.Button, new() { Name = "Sign in" }).ClickAsync();
+        await page.WaitForURLAsync(url => new Uri(url).AbsolutePath == "/");
+        await page.CloseAsync();
     }
 
     private static async Task WriteAsync(string file, Func<int, string> document) =>

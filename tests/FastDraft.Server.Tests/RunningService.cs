@@ -1,8 +1,14 @@
+using System.Net;
+using System.Net.Http.Headers;
 using System.Net.Http.Json;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
+using FastDraft.Persistence.Security;
+using FastDraft.Server.Security;
 using FastDraft.Server.Web;
 using FastDraft.Stages;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Data.Sqlite;
 
 namespace FastDraft.Server.Tests;
@@ -11,13 +17,21 @@ namespace FastDraft.Server.Tests;
 public sealed class RunningService : IAsyncLifetime
 {
     public const string Api = "/elsa/api";
+    public const string Admin = "tests";
     private readonly TestFolder folder = new();
     private PipelineHost host = null!;
     private PipelineWeb web = null!;
 
     public string DataFolder => Path.Join(folder.Path, "data");
 
-    public HttpClient Http { get; } = new();
+    /// <summary>Signed in as an admin named <see cref="Admin"/>.</summary>
+    public HttpClient Http { get; private set; } = null!;
+
+    public Uri Address => web.Address;
+
+    public CredentialStore Credentials { get; private set; } = null!;
+
+    internal IEnumerable<RouteEndpoint> Endpoints => web.Endpoints;
 
     public IReadOnlyList<string> Routes => web.Routes;
 
@@ -32,7 +46,8 @@ public sealed class RunningService : IAsyncLifetime
         };
         host = await PipelineHost.StartAsync(options);
         web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") });
-        Http.BaseAddress = web.Address;
+        Credentials = new CredentialStore(host.Store, options.Clock);
+        Http = Client(await TokenAsync(Admin, Role.Admin));
     }
 
     public async ValueTask DisposeAsync()
@@ -41,6 +56,32 @@ public sealed class RunningService : IAsyncLifetime
         await web.DisposeAsync();
         await host.DisposeAsync();
         folder.Dispose();
+    }
+
+    /// <summary>A token that lasts an hour.</summary>
+    public async Task<string> TokenAsync(string name, Role role) => (await Credentials.CreateTokenAsync(name, role, TimeSpan.FromHours(1), TestContext.Current.CancellationToken)).Secret;
+
+    /// <summary>A caller who follows no redirect and keeps no cookie.</summary>
+    /// <param name="token">Null: who is not signed in.</param>
+    /// <param name="from">The address of this machine that the caller has.</param>
+    public HttpClient Client(string? token, string from = "127.0.0.1")
+    {
+        var http = new HttpClient(new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false, UseCookies = false, ConnectCallback = async (context, ct) =>
+            {
+                var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+                socket.Bind(new IPEndPoint(IPAddress.Parse(from), 0));
+                await socket.ConnectAsync(context.DnsEndPoint, ct);
+                return new NetworkStream(socket, ownsSocket: true);
+            },
+        }) { BaseAddress = web.Address };
+        if (token is not null)
+        {
+            http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+        }
+
+        return http;
     }
 
     public async Task<(int Status, JsonNode? Body)> GetAsync(string path)

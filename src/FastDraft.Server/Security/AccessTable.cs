@@ -33,7 +33,7 @@ internal static class AccessTable
             $"GET {Elsa}/features/installed/{{fullName}}", $"GET {Elsa}/package/version", $"GET {Elsa}/descriptors/expression-descriptors",
             $"POST {Elsa}/scripting/javascript/type-definitions/{{definitionId}}", $"GET {Elsa}/descriptors/variables", $"GET {Elsa}/descriptors/storage-drivers",
             $"GET {Elsa}/descriptors/incident-strategies", $"GET {Elsa}/descriptors/workflow-activation-strategies", $"GET {Elsa}/descriptors/log-persistence-strategies",
-            $"GET {Elsa}/descriptors/commit-strategies/workflows", $"GET {Elsa}/descriptors/commit-strategies/activities", $"GET {Elsa}/workflow-definitions/{{definitionId}}/export",
+            $"GET {Elsa}/descriptors/commit-strategies/workflows", $"GET {Elsa}/descriptors/commit-strategies/activities", $"GET {Elsa}/descriptors/output-converters", $"GET {Elsa}/workflow-definitions/{{definitionId}}/export",
             $"POST {Elsa}/bulk-actions/export/workflow-definitions", $"GET {Elsa}/workflow-definitions/subgraph/{{id}}", $"GET {Elsa}/workflow-definitions/subgraph/segments/{{id}}",
             $"GET {Elsa}/workflow-definitions", $"GET {Elsa}/workflow-definitions/query/count", $"GET {Elsa}/workflow-definitions/validation/is-name-unique",
             $"GET {Elsa}/workflow-definitions/{{definitionId}}/versions", $"GET {Elsa}/workflow-definitions/{{definitionId}}/consumers",
@@ -76,7 +76,7 @@ internal static class AccessTable
     /// <summary>The least role for a request. Where nothing is at the address, that is for those to learn who may look; null: it has no row.</summary>
     public static Role? RoleOf(HttpContext context) => RowOf(context) is not { } row ? Role.Viewer : Least.TryGetValue(row, out var role) ? role : null;
 
-    private static string Pattern(RouteEndpoint endpoint) => "/" + endpoint.RoutePattern.RawText?.TrimStart('/');
+    private static string Pattern(RouteEndpoint endpoint) => "/" + endpoint.RoutePattern.RawText?.Trim('/');
 
     private static Dictionary<string, Role> Rows(params (Role Role, string[] Addresses)[] groups) =>
         groups.SelectMany(g => g.Addresses.Select(a => (a, g.Role))).ToDictionary(r => r.a, r => r.Role, StringComparer.Ordinal);

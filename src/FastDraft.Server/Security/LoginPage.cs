@@ -89,9 +89,6 @@ internal static class LoginPage
     private static IResult Form(HttpContext context, IAntiforgery antiforgery, string page, string? to, string message, int status)
     {
         var tokens = antiforgery.GetAndStoreTokens(context);
-
-        // The address may hold a link.
-        context.Response.Headers["Referrer-Policy"] = "no-referrer";
         return Results.Content(
             page.Replace("{{message}}", WebUtility.HtmlEncode(message), StringComparison.Ordinal)
                 .Replace("{{to}}", WebUtility.HtmlEncode(IsLocal(to) ? to : "/"), StringComparison.Ordinal)

@@ -1,6 +1,9 @@
 using System.Net;
+using System.Net.Http.Headers;
 using FastDraft.Core.Artifacts;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Security;
+using FastDraft.Server.Security;
 using FastDraft.Server.Web;
 using FastDraft.Storage.S3;
 using FastDraft.TestKit;
@@ -38,11 +41,14 @@ public sealed class ArtifactsApiFacts
 
         await using var web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") }, Token);
         using var http = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false }) { BaseAddress = web.Address };
+        var (_, secret) = await new CredentialStore(host.Store, options.Clock).CreateTokenAsync("tests", Role.Viewer, TimeSpan.FromHours(1), Token);
+        http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", secret);
         using var answer = await http.GetAsync(new Uri($"api/artifacts/{digest}/files/deep/a%20b.txt", UriKind.Relative), Token);
         Assert.Equal(HttpStatusCode.Redirect, answer.StatusCode);
         Assert.Contains("X-Amz-Expires=900", answer.Headers.Location!.Query, StringComparison.Ordinal);
         Assert.True(answer.Headers.Contains("FastDraft-Link-Expires"));
-        Assert.Equal("text", await http.GetStringAsync(answer.Headers.Location, Token));
+        using var anybody = new HttpClient();
+        Assert.Equal("text", await anybody.GetStringAsync(answer.Headers.Location, Token));
         foreach (var missing in new[] { $"{digest}/files/other.txt", $"{Digest.OfBytes("x"u8)}/files/a", "..%2f..%2fetc/files/passwd", $"{digest}/files/..%2fa" })
         {
             Assert.Equal(HttpStatusCode.NotFound, (await http.GetAsync(new Uri("api/artifacts/" + missing, UriKind.Relative), Token)).StatusCode);

@@ -27,6 +27,8 @@ public sealed class MutatingEndpointFacts(RunningService service)
         [$"POST {Api}/workflow-instances/{{id}}/journal"] = "lists records; the filter is in the body",
         [$"POST {Api}/activity-executions/report"] = "counts executions; the filter is in the body",
         [$"POST {Api}/tests/activities"] = "refuses: one activity is not run by itself",
+        ["POST /login"] = "begins a session, and SessionFacts sees its row",
+        ["POST /logout"] = "ends a session, and SessionFacts sees its row",
     };
 
     /// <summary>What each address does, and the act and object that are remembered of it.</summary>
@@ -91,7 +93,7 @@ public sealed class MutatingEndpointFacts(RunningService service)
     [Fact]
     public void Every_address_that_is_not_asked_with_GET_is_listed()
     {
-        var served = service.Routes.Where(r => !r.StartsWith("GET ", StringComparison.Ordinal)).Distinct().ToList();
+        var served = service.Routes.Where(r => r[0] != '*' && !r.StartsWith("GET ", StringComparison.Ordinal)).Distinct().ToList();
         Assert.Empty(served.Except(Changing.Keys).Except(Reading.Keys));
         Assert.Empty(Changing.Keys.Concat(Reading.Keys).Except(served));
     }
@@ -105,7 +107,7 @@ public sealed class MutatingEndpointFacts(RunningService service)
         var (_, body) = await service.GetAsync($"/api/audit?action={action}&object={Uri.EscapeDataString(changed)}");
         var row = body!["items"]!.AsArray().FirstOrDefault();
         Assert.True(row is not null, $"{address} left no row '{action}' of {changed}.");
-        Assert.Equal(Actor.Api, (string?)row["actor"]);
+        Assert.Equal(RunningService.Admin, (string?)row["actor"]);
         Assert.True((bool)(await service.GetAsync("/api/audit/verification")).Body!["isIntact"]!);
     }
 
@@ -191,7 +193,7 @@ public sealed class MutatingEndpointFacts(RunningService service)
     {
         var run = await RunAsync(service, Gated, "dispatch");
         var gate = $"{run}/{await service.GateAsync(Guid.Parse(run))}";
-        var (status, answer) = await service.PostAsync($"/api/gates/{gate.Replace("#", "%23", StringComparison.Ordinal)}/{verb}", new JsonObject { ["by"] = "ada", ["reason"] = "read" });
+        var (status, answer) = await service.PostAsync($"/api/gates/{gate.Replace("#", "%23", StringComparison.Ordinal)}/{verb}", new JsonObject { ["reason"] = "read" });
         Assert.True(status == 200, answer?.ToJsonString());
         return gate;
     }

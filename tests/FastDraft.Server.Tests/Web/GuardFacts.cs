@@ -7,16 +7,31 @@ namespace FastDraft.Server.Tests.Web;
 public sealed class GuardFacts(RunningService service)
 {
     [Theory]
-    [InlineData("http://127.0.0.1:5080", true)]
-    [InlineData("http://localhost:0", true)]
-    [InlineData("http://[::1]:5080", true)]
-    [InlineData("http://127.9.9.9:5080", true)]
-    [InlineData("http://0.0.0.0:5080", false)]
-    [InlineData("http://[::]:5080", false)]
-    [InlineData("http://10.0.0.1:5080", false)]
-    [InlineData("http://localhost.example.org:5080", false)]
-    [InlineData("https://127.0.0.1:5080", false)]
-    public void Only_an_address_of_this_machine_is_listened_on(string url, bool accepted) => Assert.Equal(accepted, WebOptions.Refuse(new Uri(url)) is null);
+    [InlineData("http://127.0.0.1:5080", null, true)]
+    [InlineData("http://localhost:0", null, true)]
+    [InlineData("http://[::1]:5080", null, true)]
+    [InlineData("http://127.9.9.9:5080", null, true)]
+    [InlineData("http://0.0.0.0:5080", null, false)]
+    [InlineData("http://[::]:5080", null, false)]
+    [InlineData("http://10.0.0.1:5080", null, false)]
+    [InlineData("http://10.0.0.1:5080", "http://drafts.example", false)]
+    [InlineData("http://10.0.0.1:5080", "https://drafts.example", true)]
+    [InlineData("http://0.0.0.0:5080", "https://drafts.example", true)]
+    [InlineData("http://localhost.example.org:5080", "https://drafts.example", false)]
+    [InlineData("https://127.0.0.1:5080", null, false)]
+    public void An_address_that_others_reach_is_listened_on_only_behind_https(string url, string? open, bool accepted) =>
+        Assert.Equal(accepted, new WebOptions { Url = new Uri(url), PublicUrl = open is null ? null : new Uri(open) }.Refusal is null);
+
+    [Theory]
+    [InlineData("127.0.0.1", true)]
+    [InlineData("[::1]", true)]
+    [InlineData("drafts.example", true)]
+    [InlineData("Other.Example", true)]
+    [InlineData("sub.drafts.example", false)]
+    [InlineData("drafts.example.evil.example", false)]
+    [InlineData("", false)]
+    public void A_service_answers_to_its_names_alone(string host, bool answers) =>
+        Assert.Equal(answers, new WebOptions { PublicUrl = new Uri("https://drafts.example"), AllowedHosts = ["other.example"] }.IsCalled(host));
 
     [Theory]
     [InlineData("evil.example")]
@@ -41,6 +56,7 @@ public sealed class GuardFacts(RunningService service)
         request.Headers.Add(header, value);
         using var response = await service.Http.SendAsync(request);
         Assert.Equal(HttpStatusCode.Forbidden, response.StatusCode);
+        Assert.Contains("another site", await response.Content.ReadAsStringAsync(), StringComparison.Ordinal);
         Assert.False(response.Headers.Contains("Access-Control-Allow-Origin"));
     }
 
