@@ -1,8 +1,11 @@
+using System.Security.Claims;
 using FastDraft.Core.Stages;
 using FastDraft.Persistence;
 using FastDraft.Persistence.Audit;
+using FastDraft.Persistence.Security;
 using FastDraft.Server.Gates;
 using FastDraft.Server.Scheduling;
+using Microsoft.AspNetCore.Components.Authorization;
 using MudBlazor;
 
 namespace FastDraft.Server.ConsolePages;
@@ -11,14 +14,15 @@ namespace FastDraft.Server.ConsolePages;
 /// Whatever a person changes in the console goes through here: who may, as whom the audit remembers it, and how the person learns what
 /// came of it. The acts themselves are those of the services that the command line and the API call.
 /// </summary>
-public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, GateStore gates, ISnackbar messages)
+public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, GateStore gates, ISnackbar messages, AuthenticationStateProvider authentication)
 {
     private readonly ScheduleStore schedules = new(host.Store, options.Clock);
 
     /// <summary>Whether buttons that change something are shown.</summary>
-    public bool MayOperate => true;
+    public bool MayOperate => User.IsInRole(nameof(Role.Operator));
 
-    public string Who => Actor.Api;
+    // Known before the first component is drawn.
+    private ClaimsPrincipal User => authentication.GetAuthenticationStateAsync() is { IsCompletedSuccessfully: true } known ? known.GetAwaiter().GetResult().User : new ClaimsPrincipal();
 
     public Task<bool> CancelAsync(Guid run) => DoAsync("Asked to cancel: its stages stop within ten seconds.", async () =>
     {
@@ -38,7 +42,7 @@ public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, Gate
 
     public Task<bool> DecideAsync(GateView gate, bool approved, string? reason) => DoAsync(
         $"'{gate.Title}' is {(approved ? "approved" : "rejected")}.",
-        () => gates.DecideAsync(gate.RunId, gate.Reference[(gate.Reference.IndexOf('/', StringComparison.Ordinal) + 1)..], approved, Who, string.IsNullOrWhiteSpace(reason) ? null : reason.Trim(), CancellationToken.None));
+        () => gates.DecideAsync(gate.RunId, gate.Reference[(gate.Reference.IndexOf('/', StringComparison.Ordinal) + 1)..], approved, Actor.Current, string.IsNullOrWhiteSpace(reason) ? null : reason.Trim(), CancellationToken.None));
 
     public Task<bool> PauseAsync(string schedule) => DoAsync($"'{schedule}' is paused.", () => schedules.PauseAsync(schedule, CancellationToken.None));
 
@@ -58,7 +62,12 @@ public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, Gate
     {
         try
         {
-            using (Actor.Become(Who))
+            if (!MayOperate)
+            {
+                throw new StageFailureException(FailureKind.Config, $"'{User.Identity?.Name}' may look but not do this.", "a token whose role is operator");
+            }
+
+            using (Actor.Become(User.Identity!.Name!))
             {
                 await act();
             }

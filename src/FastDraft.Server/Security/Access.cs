@@ -5,6 +5,7 @@ using FastDraft.Server.Web;
 using Microsoft.AspNetCore.Authentication;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Components.Server.Circuits;
 using Microsoft.AspNetCore.DataProtection;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.RateLimiting;
@@ -18,7 +19,8 @@ internal static class Access
 {
     public static void AddAccess(this IServiceCollection services, PipelineStore store, TimeProvider clock)
     {
-        services.AddSingleton(new CredentialStore(store, clock));
+        services.AddSingleton(clock).AddSingleton(new CredentialStore(store, clock));
+        services.AddScoped<CircuitHandler, CircuitAccess>();
         services.AddAuthentication(CredentialHandler.SchemeName).AddScheme<AuthenticationSchemeOptions, CredentialHandler>(CredentialHandler.SchemeName, null);
         var byTable = new AuthorizationPolicyBuilder(CredentialHandler.SchemeName).AddRequirements(new AccessRequirement()).Build();
         var authorization = services.AddAuthorizationBuilder().SetDefaultPolicy(byTable).SetFallbackPolicy(byTable);

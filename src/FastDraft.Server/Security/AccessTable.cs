@@ -23,7 +23,10 @@ internal static class AccessTable
     public static IReadOnlyDictionary<string, Role> Least { get; } = Rows(
         (Role.Viewer,
         [
-            "GET /", "GET /site.css", "GET /favicon.ico", "POST /logout",
+            "POST /logout", "GET /site.css",
+            .. Pages("/", "/runs", "/runs/{Id:guid}", "/nothing-here"),
+            "GET /assets/{version}/{name}", "GET /reports/{digest}/page",
+            "* /_blazor", "* /_blazor/negotiate", "* /_blazor/disconnect", "* /_blazor/initializers", "GET /_framework/opaque-redirect",
             "* /hangfire/{**path}",
             "GET /studio", "GET /studio/workflows/definitions", "GET /studio/workflows/instances", "GET /studio/workflows/definitions/{id}/edit", "GET /studio/workflows/instances/{id}/view",
             "GET /workflows/{**rest}", "GET /studio.js", "GET /studio.css", "GET /studio/{**file}",
@@ -75,6 +78,9 @@ internal static class AccessTable
 
     /// <summary>The least role for a request. Where nothing is at the address, that is for those to learn who may look; null: it has no row.</summary>
     public static Role? RoleOf(HttpContext context) => RowOf(context) is not { } row ? Role.Viewer : Least.TryGetValue(row, out var role) ? role : null;
+
+    /// <summary>Pages of the console: what they show is asked for with GET, their forms come with POST.</summary>
+    private static IEnumerable<string> Pages(params string[] patterns) => patterns.SelectMany(p => (string[])["GET " + p, "POST " + p]);
 
     private static string Pattern(RouteEndpoint endpoint) => "/" + endpoint.RoutePattern.RawText?.Trim('/');
 

@@ -27,6 +27,10 @@ public sealed class MutatingEndpointFacts(RunningService service)
         [$"POST {Api}/workflow-instances/{{id}}/journal"] = "lists records; the filter is in the body",
         [$"POST {Api}/activity-executions/report"] = "counts executions; the filter is in the body",
         [$"POST {Api}/tests/activities"] = "refuses: one activity is not run by itself",
+        ["POST /"] = "a page of the console; what its buttons do goes over its connection, and ConsoleActs is what they call",
+        ["POST /runs"] = "a page of the console",
+        ["POST /runs/{Id:guid}"] = "a page of the console",
+        ["POST /nothing-here"] = "a page of the console",
         ["POST /login"] = "begins a session, and SessionFacts sees its row",
         ["POST /logout"] = "ends a session, and SessionFacts sees its row",
     };

@@ -17,8 +17,8 @@ public sealed partial class AccessFacts(RunningService service)
     public void Every_address_has_a_row_and_every_row_an_address()
     {
         var rows = AccessTable.Open.Concat(AccessTable.Least.Keys).ToList();
-        Assert.Empty(service.Routes.Except(rows));
-        Assert.Empty(rows.Except(service.Routes));
+        var (without, unused) = (service.Routes.Except(rows).ToList(), rows.Except(service.Routes).ToList());
+        Assert.True(without.Count + unused.Count == 0, $"No row in AccessTable: {string.Join(", ", without)}\nNo such address: {string.Join(", ", unused)}");
         Assert.Empty(AccessTable.Open.Intersect(AccessTable.Least.Keys));
     }
 
