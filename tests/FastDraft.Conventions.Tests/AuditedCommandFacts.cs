@@ -16,7 +16,7 @@ public sealed class AuditedCommandFacts : IAsyncLifetime
     private static readonly Dictionary<string, string> Reading = new()
     {
         ["artifacts card"] = "reads", ["artifacts list"] = "reads", ["artifacts provenance"] = "reads", ["artifacts show"] = "reads", ["artifacts verify"] = "reads",
-        ["audit list"] = "reads", ["audit verify"] = "reads", ["backup"] = "copies, changes nothing", ["cache list"] = "reads", ["completion"] = "reads", ["doctor"] = "reads", ["gates list"] = "reads", ["gc"] = "writes a row for each collection that deletes something, and here none does",
+        ["audit list"] = "reads", ["audit verify"] = "reads", ["backup"] = "copies, changes nothing", ["cache list"] = "reads", ["completion"] = "reads", ["doctor"] = "reads", ["export"] = "writes a folder of the user's own from another", ["gates list"] = "reads", ["gc"] = "writes a row for each collection that deletes something, and here none does",
         ["generate"] = "decodes with models of the user's own", ["help"] = "reads", ["lineage"] = "reads", ["models history"] = "reads", ["models list"] = "reads", ["models show"] = "reads",
         ["node"] = "works for runs that somebody else submitted", ["plan"] = "reads", ["projections list"] = "reads", ["reproduce"] = "works in a folder of its own and writes no row", ["runs compare"] = "reads",
         ["runs explain"] = "reads", ["runs list"] = "reads", ["runs logs"] = "reads", ["runs show"] = "reads", ["runs watch"] = "reads", ["schedule list"] = "reads", ["schedule next"] = "reads", ["token list"] = "reads",

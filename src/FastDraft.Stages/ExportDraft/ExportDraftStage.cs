@@ -27,7 +27,7 @@ public sealed class ExportDraftStage(Func<string, ICausalModel> loadReference) :
 
     public static StageDescriptor Describe() => new(
         Name,
-        2,
+        3,
         "Writes the draft model as Hugging Face folder, ONNX and OpenVINO IR, each compared with the draft in float32.",
         [
             new SettingDescriptor("numParityPrompts", SettingType.Integer, "Prompts of random ids that every exported engine is compared on.", 4, Minimum: 1, Maximum: 1000),
