@@ -48,7 +48,9 @@ def prepare(folder, vocabulary, hidden, layers, rows, length, steps):
     with open(f"{folder}/tokens/manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file)
     heads = max(1, hidden // 64)
-    shape = Shape(vocabulary, hidden, (hidden * 8 // 3 + 31) // 32 * 32, layers, heads, heads, hidden // heads, 1e-5, 10000.0, True)
+    size = hidden // heads
+    frequencies = [10000.0 ** (-2 * i / size) for i in range(size // 2)]
+    shape = Shape(vocabulary, hidden, (hidden * 8 // 3 + 31) // 32 * 32, layers, heads, heads, size, 1e-5, frequencies, 1.0, True)
     save_file(initial_weights(shape), f"{folder}/initial.safetensors")
     return lambda compiled: Job(
         format=FORMAT, device="cuda", bfloat16=True, compile=compiled, model=shape, weights=[f"{folder}/initial.safetensors"],

@@ -15,10 +15,10 @@ public sealed class LlamaCheckpoint : IDisposable
     private static readonly string[] CompanionFiles =
         ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
 
-    private readonly SafetensorsFolder _tensors;
+    private readonly ISafetensors _tensors;
     private readonly string _folder;
 
-    private LlamaCheckpoint(string folder, DecoderConfig config, SafetensorsFolder tensors)
+    private LlamaCheckpoint(string folder, DecoderConfig config, ISafetensors tensors)
     {
         _folder = folder;
         Config = config;
@@ -34,6 +34,7 @@ public sealed class LlamaCheckpoint : IDisposable
     public long WeightBytes => _tensors.Tensors.Values.Sum(t => t.Shape.Aggregate(4L, (a, b) => a * b));
 
     /// <exception cref="CheckpointException">The folder is not a checkpoint.</exception>
+    /// <exception cref="ExportException">Its rotary positions are of a kind that no format holds.</exception>
     public static LlamaCheckpoint Open(string folder)
     {
         if (!File.Exists(Path.Combine(folder, "config.json")))
@@ -42,18 +43,14 @@ public sealed class LlamaCheckpoint : IDisposable
         }
 
         var config = DecoderConfig.Load(folder);
-        var weights = SafetensorsFolder.Open(folder);
-        try
+        if (config.LongRope is not null || config.RotarySize is not null)
         {
-            config.Check(weights, folder);
-        }
-        catch
-        {
-            weights.Dispose();
-            throw;
+            throw new ExportException(
+                $"'{folder}' has rotary positions that change with the length of the text or turn only a part of each head; no export format here holds them.",
+                "an export by the model's own publisher, or a model of the llama family");
         }
 
-        return new LlamaCheckpoint(folder, config, weights);
+        return new LlamaCheckpoint(folder, config, config.OpenWeights(folder));
     }
 
     /// <summary>A weight as float32, row-major.</summary>
@@ -115,8 +112,7 @@ public sealed class LlamaCheckpoint : IDisposable
     }
 
     /// <summary>The inverse frequencies of the rotary embedding, <c>[HeadSize / 2]</c>.</summary>
-    public float[] InverseFrequencies() =>
-        [.. Enumerable.Range(0, Config.HeadSize / 2).Select(i => (float)(1.0 / Math.Pow(Config.RopeTheta, 2.0 * i / Config.HeadSize)))];
+    public float[] InverseFrequencies() => RotaryPositions.Frequencies(Config, isLong: false);
 
     /// <summary>Copies config and tokenizer files into an exported folder, so that it can be loaded on its own.</summary>
     public void CopyCompanionFiles(string outputFolder)

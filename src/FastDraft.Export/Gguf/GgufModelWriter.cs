@@ -22,6 +22,11 @@ public static class GgufModelWriter
     {
         using var checkpoint = LlamaCheckpoint.Open(modelFolder);
         var config = checkpoint.Config;
+        if (config.Llama3Rope is not null)
+        {
+            throw new ExportException($"'{modelFolder}' stretches its rotary frequencies (rope_type llama3), which this GGUF export does not write.", "another format, or llama.cpp's own conversion");
+        }
+
         var tokenizer = TokenizerDefinition.Load(modelFolder, config.VocabularySize);
         using var file = new GgufFile();
         file.Add("general.architecture", "llama");

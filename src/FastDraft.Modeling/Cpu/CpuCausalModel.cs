@@ -30,7 +30,8 @@ public sealed class CpuCausalModel : ICausalModel
             Vector(p + "post_attention_layernorm.weight"),
             WeightMatrix.Load(weights, rounded, hidden, (p + "mlp.gate_proj.weight", config.IntermediateSize), (p + "mlp.up_proj.weight", config.IntermediateSize)),
             WeightMatrix.Load(weights, rounded, config.IntermediateSize, (p + "mlp.down_proj.weight", hidden))))];
-        (Cos, Sin) = Rope(config);
+        Rope = RotaryPositions.Tables(config, isLong: false);
+        LongRope = RotaryPositions.IsLong(config, config.MaxPositions) ? RotaryPositions.Tables(config, isLong: true) : null;
         Sharing = sharing;
         _ownsSharing = ownsSharing;
 
@@ -60,10 +61,11 @@ public sealed class CpuCausalModel : ICausalModel
 
     internal IReadOnlyList<Layer> Layers { get; }
 
-    /// <summary>[positions, S / 2]</summary>
-    internal float[] Cos { get; }
+    /// <summary>[positions, S / 2] each.</summary>
+    internal (float[] Cos, float[] Sin) Rope { get; }
 
-    internal float[] Sin { get; }
+    /// <summary>Null where sequences of all lengths turn alike.</summary>
+    internal (float[] Cos, float[] Sin)? LongRope { get; }
 
     internal WorkSharing Sharing { get; }
 
@@ -77,8 +79,7 @@ public sealed class CpuCausalModel : ICausalModel
     public static CpuCausalModel Load(string folder, int? numThreads = null, bool rounded = false)
     {
         var config = DecoderConfig.Load(folder);
-        using var weights = SafetensorsFolder.Open(folder);
-        config.Check(weights, folder);
+        using var weights = config.OpenWeights(folder);
         return new CpuCausalModel(config, weights, rounded, numThreads is { } own ? new WorkSharing(own) : WorkSharing.Shared, numThreads is not null);
     }
 
@@ -107,24 +108,6 @@ public sealed class CpuCausalModel : ICausalModel
         }
     }
 
-    private static (float[] Cos, float[] Sin) Rope(DecoderConfig config)
-    {
-        var half = config.HeadSize / 2;
-        var cos = new float[config.MaxPositions * half];
-        var sin = new float[cos.Length];
-        for (var position = 0; position < config.MaxPositions; position++)
-        {
-            for (var i = 0; i < half; i++)
-            {
-                // Rounded to float32 before cos and sin, as the reference implementation does.
-                var angle = position * (float)(1.0 / Math.Pow(config.RopeTheta, 2.0 * i / config.HeadSize));
-                (cos[(position * half) + i], sin[(position * half) + i]) = (MathF.Cos(angle), MathF.Sin(angle));
-            }
-        }
-
-        return (cos, sin);
-    }
-
     internal sealed record Layer(float[] InputNorm, WeightMatrix QueryKeyValue, WeightMatrix Output, float[] PostNorm, WeightMatrix GateUp, WeightMatrix Down);
 }
 
@@ -150,11 +133,13 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     private readonly int _paddedCapacity;
     private readonly float[][] _keys;
     private readonly float[][] _values;
+    private readonly int[]? _history;
     private readonly MultiplyWork _multiply = new();
     private readonly AttendWork _attend;
     private readonly RowWork _normalize;
     private readonly RowWork _rotate;
     private readonly RowWork _gate;
+    private bool _isLong;
     private (int Layer, int Count) _rotated;
     private (float[] Weight, nint Input, nint Output) _normalized;
     private int _numRows;
@@ -171,6 +156,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         var size = checked(batch * model.Config.NumKeyValueHeads * _paddedCapacity * model.Config.HeadSize);
         _keys = [.. model.Layers.Select(_ => new float[size])];
         _values = [.. model.Layers.Select(_ => new float[size])];
+        _history = RotaryPositions.IsLong(model.Config, capacity) ? new int[batch * capacity] : null;
         _attend = new AttendWork(this);
         _normalize = new RowWork(NormalizeRows);
         _rotate = new RowWork(RotateAndCacheRows);
@@ -203,6 +189,78 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             }
         }
 
+        if (_history is null)
+        {
+            ForwardCached(tokens, logits, numLogitRows);
+            return;
+        }
+
+        // A block that crosses the original context: rows before it are what they are when tokens come one by one.
+        var numShort = Length == 0 ? 0 : Math.Clamp(config.LongRope!.OriginalPositions - Length, 0, count);
+        var rest = count - numShort;
+        if (numShort == 0 || rest == 0)
+        {
+            ForwardTurned(tokens, logits, numLogitRows);
+            return;
+        }
+
+        var (rowsBefore, rowsAfter) = (Math.Max(0, numLogitRows - rest), Math.Min(numLogitRows, rest));
+        var (before, after) = (new float[_batch * rowsBefore * config.VocabularySize], new float[_batch * rowsAfter * config.VocabularySize]);
+        ForwardTurned(Columns(tokens, count, 0, numShort), before, rowsBefore);
+        ForwardTurned(Columns(tokens, count, numShort, rest), after, rowsAfter);
+        for (var sequence = 0; sequence < _batch; sequence++)
+        {
+            var part = logits.Slice(sequence * numLogitRows * config.VocabularySize, numLogitRows * config.VocabularySize);
+            before.AsSpan(sequence * rowsBefore * config.VocabularySize, rowsBefore * config.VocabularySize).CopyTo(part);
+            after.AsSpan(sequence * rowsAfter * config.VocabularySize, rowsAfter * config.VocabularySize).CopyTo(part[(rowsBefore * config.VocabularySize)..]);
+        }
+    }
+
+    public void Rollback(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
+        Length = length;
+    }
+
+    public void Dispose() => Release();
+
+    /// <summary>Columns [start, start + count) of [batch, width].</summary>
+    private int[] Columns(ReadOnlySpan<int> values, int width, int start, int count)
+    {
+        var columns = new int[_batch * count];
+        for (var sequence = 0; sequence < _batch; sequence++)
+        {
+            values.Slice((sequence * width) + start, count).CopyTo(columns.AsSpan(sequence * count));
+        }
+
+        return columns;
+    }
+
+    /// <summary>A forward of positions that all turn alike, as a sequence of their length does: what is cached otherwise is computed anew.</summary>
+    private void ForwardTurned(ReadOnlySpan<int> tokens, Span<float> logits, int numLogitRows)
+    {
+        var (start, count) = (Length, tokens.Length / _batch);
+        for (var sequence = 0; sequence < _batch; sequence++)
+        {
+            tokens.Slice(sequence * count, count).CopyTo(_history.AsSpan((sequence * Capacity) + start));
+        }
+
+        var isLong = RotaryPositions.IsLong(_model.Config, start + count);
+        if (start > 0 && isLong != _isLong)
+        {
+            (_isLong, Length) = (isLong, 0);
+            ForwardCached(Columns(_history, Capacity, 0, start), [], 0);
+        }
+
+        _isLong = isLong;
+        ForwardCached(tokens, logits, numLogitRows);
+    }
+
+    private void ForwardCached(ReadOnlySpan<int> tokens, Span<float> logits, int numLogitRows)
+    {
+        var config = _model.Config;
+        var count = tokens.Length / _batch;
         var numRows = tokens.Length;
         Reserve(numRows);
         var hidden = config.HiddenSize;
@@ -244,15 +302,6 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             Multiply(_model.Head, _normed, destination, _batch * numLogitRows, add: false);
         }
     }
-
-    public void Rollback(int length)
-    {
-        ArgumentOutOfRangeException.ThrowIfNegative(length);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
-        Length = length;
-    }
-
-    public void Dispose() => Release();
 
     private void Multiply(WeightMatrix matrix, float* input, float* output, int numRows, bool add)
     {
@@ -299,7 +348,8 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         var (size, half, heads, keyValueHeads) = (config.HeadSize, config.HeadSize / 2, config.NumHeads, config.NumKeyValueHeads);
         var width = (heads + (2 * keyValueHeads)) * size;
         var (layer, count) = _rotated;
-        fixed (float* keys = _keys[layer], values = _values[layer], cos = _model.Cos, sin = _model.Sin)
+        var (cosines, sines) = _isLong ? _model.LongRope!.Value : _model.Rope;
+        fixed (float* keys = _keys[layer], values = _values[layer], cos = cosines, sin = sines)
         {
             for (var row = start; row < end; row++)
             {

@@ -15,8 +15,8 @@ namespace FastDraft.Modeling.Models;
 public sealed class Decoder : IDisposable
 {
     private readonly Dictionary<string, Parameter> _parameters = new(StringComparer.Ordinal);
-    private readonly Tensor _cos;
-    private readonly Tensor _sin;
+    private readonly (Tensor Cos, Tensor Sin) _rope;
+    private readonly (Tensor Cos, Tensor Sin)? _longRope;
 
     // A first tensor without libtorch loaded fails for the life of the process.
     static Decoder() => Libtorch.Load();
@@ -32,7 +32,8 @@ public sealed class Decoder : IDisposable
         }
 
         Layers = [.. Enumerable.Range(0, config.NumLayers).Select(i => new LayerWeights(_parameters, $"model.layers.{i}."))];
-        (_cos, _sin) = RopeTables(config, Device);
+        _rope = RopeTables(config, isLong: false, Device);
+        _longRope = RotaryPositions.IsLong(config, config.MaxPositions) ? RopeTables(config, isLong: true, Device) : null;
     }
 
     public DecoderConfig Config { get; }
@@ -53,15 +54,11 @@ public sealed class Decoder : IDisposable
 
     internal Tensor FinalNorm => _parameters["model.norm.weight"];
 
-    /// <summary>[positions, S] each, float32.</summary>
-    internal (Tensor Cos, Tensor Sin) Rope => (_cos, _sin);
-
     /// <exception cref="CheckpointException">The folder is not a usable Llama-family checkpoint.</exception>
     public static Decoder Load(string folder, Device? device = null, ScalarType dtype = ScalarType.Float32)
     {
         var config = DecoderConfig.Load(folder);
-        using var weights = SafetensorsFolder.Open(folder);
-        config.Check(weights, folder);
+        using var weights = config.OpenWeights(folder);
         var decoder = new Decoder(config, device, dtype);
         try
         {
@@ -130,8 +127,9 @@ public sealed class Decoder : IDisposable
         using var scope = NewDisposeScope();
         var length = ids_BT.shape[1];
         var half = Config.HeadSize / 2;
-        var cos = _cos.narrow(0, 0, length).narrow(1, 0, half).to_type(compute);
-        var sin = _sin.narrow(0, 0, length).narrow(1, 0, half).to_type(compute);
+        var rope = Rope(RotaryPositions.IsLong(Config, (int)length));
+        var cos = rope.Cos.narrow(0, 0, length).narrow(1, 0, half).to_type(compute);
+        var sin = rope.Sin.narrow(0, 0, length).narrow(1, 0, half).to_type(compute);
         var hidden_BTD = ScriptedOperations.Embedding(Embedding, ids_BT).to_type(compute);
         foreach (var layer in Layers)
         {
@@ -151,14 +149,19 @@ public sealed class Decoder : IDisposable
             parameter.Dispose();
         }
 
-        _cos.Dispose();
-        _sin.Dispose();
+        _rope.Cos.Dispose();
+        _rope.Sin.Dispose();
+        _longRope?.Cos.Dispose();
+        _longRope?.Sin.Dispose();
     }
+
+    /// <summary>[positions, S] each, float32; see <see cref="RotaryPositions.IsLong"/>.</summary>
+    internal (Tensor Cos, Tensor Sin) Rope(bool isLong) => isLong ? _longRope!.Value : _rope;
 
     internal Tensor RmsNorm(Tensor x, Tensor weight) => ScriptedOperations.RmsNorm(x, weight, Config.RmsNormEpsilon);
 
     /// <summary>Copies a tensor part by part, so that beside the mapped file and the parameter only one part exists.</summary>
-    private static void Fill(Parameter parameter, SafetensorsFolder weights, SafetensorsEntry entry)
+    private static void Fill(Parameter parameter, ISafetensors weights, SafetensorsEntry entry)
     {
         const int PartElements = 1 << 24;
         var (dtype, width) = entry.Dtype switch
@@ -201,25 +204,17 @@ public sealed class Decoder : IDisposable
         return nn.functional.linear(mixed.transpose(1, 2).reshape(batch, length, -1), Cast(layer.Output, x_BTD.dtype));
     }
 
-    private static (Tensor Cos, Tensor Sin) RopeTables(DecoderConfig config, Device device)
+    private static (Tensor Cos, Tensor Sin) RopeTables(DecoderConfig config, bool isLong, Device device)
     {
-        var half = config.HeadSize / 2;
-        var cos = new float[(long)config.MaxPositions * config.HeadSize];
-        var sin = new float[cos.Length];
-        float[] frequencies = [.. Enumerable.Range(0, half).Select(i => (float)(1.0 / Math.Pow(config.RopeTheta, 2.0 * i / config.HeadSize)))];
-        for (var position = 0; position < config.MaxPositions; position++)
-        {
-            for (var i = 0; i < half; i++)
-            {
-                // float32 like the reference implementation: the angle itself is rounded before cos and sin.
-                var angle = position * frequencies[i];
-                var at = (position * config.HeadSize) + i;
-                cos[at] = cos[at + half] = MathF.Cos(angle);
-                sin[at] = sin[at + half] = MathF.Sin(angle);
-            }
-        }
+        var (cos, sin) = RotaryPositions.Tables(config, isLong);
+        return (OfHeads(cos), OfHeads(sin));
 
-        return (tensor(cos, [config.MaxPositions, config.HeadSize], device: device).DetachFromDisposeScope(), tensor(sin, [config.MaxPositions, config.HeadSize], device: device).DetachFromDisposeScope());
+        // Both halves of a head have the same angles.
+        Tensor OfHeads(float[] values)
+        {
+            using var scope = NewDisposeScope();
+            return tensor(values, [values.Length / (config.HeadSize / 2), config.HeadSize / 2], device: device).repeat(1, 2).DetachFromDisposeScope();
+        }
     }
 
     private static byte[] ToBytes(Tensor parameter, ScalarType dtype)

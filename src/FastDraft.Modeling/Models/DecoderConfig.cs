@@ -1,10 +1,11 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 using FastDraft.Modeling.Checkpoints;
 
 namespace FastDraft.Modeling.Models;
 
-/// <summary>The shape of a Llama-family decoder, as Hugging Face's config.json describes it.</summary>
+/// <summary>The shape of a Llama-family decoder (model types llama and phi3), as Hugging Face's config.json describes it.</summary>
 public sealed record DecoderConfig
 {
     /// <summary>
@@ -66,6 +67,19 @@ public sealed record DecoderConfig
 
     public double RopeTheta { get; init; } = 10000;
 
+    /// <summary>Null where frequencies are not stretched this way.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public Llama3Rope? Llama3Rope { get; init; }
+
+    /// <summary>Null where frequencies are not stretched this way.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public LongRope? LongRope { get; init; }
+
+    /// <summary>Elements of a head that turn with position; null for all.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? RotarySize { get; init; }
+
+    /// <summary>Positions that are computed as the model defines them. A sliding window ends them: within it attention is the whole one.</summary>
     public int MaxPositions { get; init; } = 2048;
 
     public bool TieWordEmbeddings { get; init; } = true;
@@ -111,9 +125,27 @@ public sealed record DecoderConfig
         }
     }
 
+    /// <summary>The folder's weights under the names of <see cref="Tensors"/>, checked; a matrix that the checkpoint holds fused is cut.</summary>
+    /// <exception cref="CheckpointException">No weights, or a tensor is missing, of another shape, or unknown.</exception>
+    public ISafetensors OpenWeights(string folder)
+    {
+        var files = SafetensorsFolder.Open(folder);
+        try
+        {
+            ISafetensors weights = ModelType == "phi3" ? new FusedWeights(files, this, folder) : files;
+            Check(weights, folder);
+            return weights;
+        }
+        catch
+        {
+            files.Dispose();
+            throw;
+        }
+    }
+
     /// <summary>Refuses weights that lack a tensor or have one that this decoder would pass over: either way another model was meant.</summary>
     /// <exception cref="CheckpointException">A tensor is missing, of another shape, or unknown.</exception>
-    public void Check(ISafetensors weights, string folder)
+    private void Check(ISafetensors weights, string folder)
     {
         var expected = Tensors().ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
         foreach (var (name, shape) in expected)
@@ -158,8 +190,14 @@ public sealed record DecoderConfig
     }
 
     /// <summary>Writes config.json and generation_config.json of a LlamaForCausalLM.</summary>
+    /// <exception cref="CheckpointException">Only a part of each head turns with position, which a LlamaForCausalLM cannot say.</exception>
     public void Save(string folder)
     {
+        if (RotarySize is { } turning)
+        {
+            throw new CheckpointException($"A model of which {turning} of {HeadSize} elements of a head turn with position cannot be written to '{folder}' as a LlamaForCausalLM.", "a draft of the llama family");
+        }
+
         Directory.CreateDirectory(folder);
         JsonNode? eos = EosTokenIds.Count switch
         {
@@ -190,6 +228,31 @@ public sealed record DecoderConfig
             ["tie_word_embeddings"] = TieWordEmbeddings,
             ["vocab_size"] = VocabularySize,
         };
+        if (Llama3Rope is { } llama3)
+        {
+            config["rope_scaling"] = new JsonObject
+            {
+                ["rope_type"] = "llama3",
+                ["factor"] = llama3.Factor,
+                ["low_freq_factor"] = llama3.LowFrequencyFactor,
+                ["high_freq_factor"] = llama3.HighFrequencyFactor,
+                ["original_max_position_embeddings"] = llama3.OriginalPositions,
+            };
+        }
+
+        if (LongRope is { } longRope)
+        {
+            config["original_max_position_embeddings"] = longRope.OriginalPositions;
+            config["rope_scaling"] = new JsonObject
+            {
+                ["rope_type"] = "longrope",
+                ["short_factor"] = new JsonArray([.. longRope.ShortFactors.Select(f => (JsonNode)f)]),
+                ["long_factor"] = new JsonArray([.. longRope.LongFactors.Select(f => (JsonNode)f)]),
+                ["attention_factor"] = longRope.Magnitude,
+                ["original_max_position_embeddings"] = longRope.OriginalPositions,
+            };
+        }
+
         var generation = new JsonObject { ["bos_token_id"] = BosTokenId, ["eos_token_id"] = eos?.DeepClone() };
         var options = new JsonSerializerOptions { WriteIndented = true };
         File.WriteAllText(Path.Join(folder, "config.json"), config.ToJsonString(options) + "\n");
@@ -204,22 +267,33 @@ public sealed record DecoderConfig
 
     private static bool IsSilu(JsonNode node) => node.GetValue<string>() is "silu" or "swish";
 
+    /// <summary>Whether remote code that the checkpoint names is the one that became the architecture phi3: then nothing of it is needed.</summary>
+    private static bool IsPhi3(JsonNode? autoMap) =>
+        autoMap is JsonObject map && map.All(m => m.Value!.GetValue<string>() is "configuration_phi3.Phi3Config" or "modeling_phi3.Phi3ForCausalLM");
+
     private static DecoderConfig Parse(string path, JsonObject json)
     {
         var modelType = Text("model_type") ?? throw Bad("it has no model_type");
-        if (modelType != "llama")
+        var isPhi3 = modelType == "phi3";
+        if (modelType != "llama" && !isPhi3)
         {
-            throw Bad($"model_type is '{modelType}'; supported: llama");
+            throw Bad($"model_type is '{modelType}'; supported: llama, phi3");
         }
 
-        if (json["architectures"] is JsonArray { Count: > 0 } architectures && !architectures.Any(a => a!.GetValue<string>() == "LlamaForCausalLM"))
+        var architecture = isPhi3 ? "Phi3ForCausalLM" : "LlamaForCausalLM";
+        if (json["architectures"] is JsonArray { Count: > 0 } architectures && !architectures.Any(a => a!.GetValue<string>() == architecture))
         {
-            throw Bad($"architectures is {architectures.ToJsonString()}; supported: LlamaForCausalLM");
+            throw Bad($"architectures is {architectures.ToJsonString()}; supported: {architecture}");
         }
 
         var rope = json["rope_parameters"] as JsonObject ?? json["rope_scaling"] as JsonObject;
         foreach (var (name, neutral) in OtherArchitectures)
         {
+            if (isPhi3 && (name is "partial_rotary_factor" or "sliding_window" || (name == "auto_map" && IsPhi3(json["auto_map"]))))
+            {
+                continue;
+            }
+
             foreach (var (place, holder) in new[] { ("", json), ("rope_parameters.", rope) })
             {
                 if (holder?[name] is { } value && !neutral(value))
@@ -229,14 +303,17 @@ public sealed record DecoderConfig
             }
         }
 
-        var ropeType = (rope?["rope_type"] ?? rope?["type"])?.GetValue<string>() ?? "default";
-        if (ropeType != "default")
-        {
-            throw Bad($"rope type is '{ropeType}'; supported: default");
-        }
-
         var hidden = Positive("hidden_size");
         var heads = Positive("num_attention_heads");
+        var headSize = json["head_dim"] is null ? hidden / heads : Positive("head_dim");
+        var maxPositions = json["max_position_embeddings"]?.GetValue<int>() ?? 2048;
+        var rotarySize = isPhi3 ? (int)(headSize * ((rope?["partial_rotary_factor"] ?? json["partial_rotary_factor"])?.GetValue<double>() ?? 1)) : headSize;
+        if (rotarySize <= 0 || rotarySize > headSize || rotarySize % 2 != 0)
+        {
+            throw Bad($"partial_rotary_factor leaves {rotarySize} of {headSize} elements of a head to turn");
+        }
+
+        var ropeType = (rope?["rope_type"] ?? rope?["type"])?.GetValue<string>() ?? "default";
         var config = new DecoderConfig
         {
             ModelType = modelType,
@@ -246,10 +323,13 @@ public sealed record DecoderConfig
             NumLayers = Positive("num_hidden_layers"),
             NumHeads = heads,
             NumKeyValueHeads = json["num_key_value_heads"] is null ? heads : Positive("num_key_value_heads"),
-            HeadSize = json["head_dim"] is null ? hidden / heads : Positive("head_dim"),
+            HeadSize = headSize,
             RmsNormEpsilon = json["rms_norm_eps"]?.GetValue<double>() ?? 1e-6,
             RopeTheta = (rope?["rope_theta"] ?? json["rope_theta"])?.GetValue<double>() ?? 10000,
-            MaxPositions = json["max_position_embeddings"]?.GetValue<int>() ?? 2048,
+            Llama3Rope = ropeType == "llama3" ? Llama3() : null,
+            LongRope = ropeType is "longrope" or "su" ? Long() : null,
+            RotarySize = rotarySize == headSize ? null : rotarySize,
+            MaxPositions = isPhi3 && json["sliding_window"] is not null ? Math.Min(maxPositions, Positive("sliding_window")) : maxPositions,
             TieWordEmbeddings = json["tie_word_embeddings"]?.GetValue<bool>() ?? false,
             BosTokenId = json["bos_token_id"]?.GetValue<int>(),
             EosTokenIds = json["eos_token_id"] switch
@@ -259,6 +339,11 @@ public sealed record DecoderConfig
                 var single => [single.GetValue<int>()],
             },
         };
+        if (ropeType != "default" && config is { Llama3Rope: null, LongRope: null })
+        {
+            throw Bad($"rope type is '{ropeType}'; supported: default, llama3, longrope");
+        }
+
         return config.NumHeads % config.NumKeyValueHeads == 0 && config.HeadSize % 2 == 0
             ? config
             : throw Bad($"{config.NumHeads} heads do not divide into {config.NumKeyValueHeads} key-value heads, or head size {config.HeadSize} is odd");
@@ -266,6 +351,31 @@ public sealed record DecoderConfig
         string? Text(string name) => json[name]?.GetValue<string>();
 
         int Positive(string name) => json[name]?.GetValue<int>() is { } value and > 0 ? value : throw Bad($"{name} is missing or not positive");
+
+        Llama3Rope Llama3()
+        {
+            var scaling = new Llama3Rope(Above("factor"), Above("low_freq_factor"), Above("high_freq_factor"), (int)Above("original_max_position_embeddings"));
+            return scaling.HighFrequencyFactor > scaling.LowFrequencyFactor ? scaling : throw Bad($"high_freq_factor {scaling.HighFrequencyFactor} is not above low_freq_factor {scaling.LowFrequencyFactor}");
+        }
+
+        LongRope Long()
+        {
+            var original = (rope!["original_max_position_embeddings"] ?? json["original_max_position_embeddings"])?.GetValue<int>() is { } value and > 1
+                ? value
+                : throw Bad("original_max_position_embeddings is missing or below 2, which rope type 'longrope' needs");
+            var factor = rope["factor"]?.GetValue<double>() ?? (double)maxPositions / original;
+            return new LongRope(
+                Factors("short_factor"), Factors("long_factor"), original,
+                rope["attention_factor"]?.GetValue<double>() ?? (factor <= 1 ? 1 : Math.Sqrt(1 + (Math.Log(factor) / Math.Log(original)))));
+        }
+
+        double Above(string name) => rope![name]?.GetValue<double>() is { } value and > 0 ? value : throw Bad($"{name} is missing or not positive, which rope type '{ropeType}' needs");
+
+        double[] Factors(string name)
+        {
+            double[] factors = [.. rope![name]?.AsArray().Select(n => n!.GetValue<double>()) ?? []];
+            return factors.Length == rotarySize / 2 && factors.All(f => f > 0) ? factors : throw Bad($"{name} has {factors.Length} factors, or one that is not positive; {rotarySize / 2} frequencies need one each");
+        }
 
         CheckpointException Bad(string why) => new($"'{path}' cannot be used: {why}.");
     }

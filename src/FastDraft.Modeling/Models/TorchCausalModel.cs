@@ -80,6 +80,8 @@ public sealed class TorchCausalSession : IDrawingSession
     private readonly int _batch;
     private readonly Tensor[] _keys;
     private readonly Tensor[] _values;
+    private readonly Tensor? _history;
+    private bool _isLong;
 
     internal TorchCausalSession(TorchCausalModel model, int batch, int capacity)
     {
@@ -87,6 +89,7 @@ public sealed class TorchCausalSession : IDrawingSession
         var config = model.Config;
         _keys = [.. Enumerable.Range(0, config.NumLayers).Select(_ => NewCache())];
         _values = [.. Enumerable.Range(0, config.NumLayers).Select(_ => NewCache())];
+        _history = RotaryPositions.IsLong(config, capacity) ? zeros([batch, capacity], ScalarType.Int64, model.Decoder.Device).DetachFromDisposeScope() : null;
 
         Tensor NewCache() => zeros([batch, config.NumKeyValueHeads, capacity, config.HeadSize], model.Decoder.Dtype, model.Decoder.Device).DetachFromDisposeScope();
     }
@@ -128,14 +131,47 @@ public sealed class TorchCausalSession : IDrawingSession
     /// <summary>ids [B, T] (int64) to the logits of the last <paramref name="numLogitRows"/> positions, [B, rows, V], on the model's device.</summary>
     public Tensor ForwardTensor(Tensor ids_BT, int numLogitRows = 1)
     {
+        if (_history is null)
+        {
+            return ForwardCached(ids_BT, numLogitRows);
+        }
+
+        using var _ = inference_mode();
+        using var scope = NewDisposeScope();
+        var (start, count, config) = (Length, (int)ids_BT.shape[1], _model.Config);
+        var numShort = config.LongRope!.OriginalPositions - start;
+        if (start > 0 && numShort > 0 && numShort < count)
+        {
+            // A block that crosses the original context: rows before it are what they are when tokens come one by one.
+            var rest = count - numShort;
+            var before = ForwardTensor(ids_BT.narrow(1, 0, numShort), Math.Max(0, numLogitRows - rest));
+            var after = ForwardTensor(ids_BT.narrow(1, numShort, rest), Math.Min(numLogitRows, rest));
+            return (numLogitRows > rest ? cat([before, after], 1) : after).MoveToOuterDisposeScope();
+        }
+
+        _history.narrow(1, start, count).copy_(ids_BT);
+        var isLong = RotaryPositions.IsLong(config, start + count);
+        if (start > 0 && isLong != _isLong)
+        {
+            (_isLong, Length) = (isLong, 0);
+            ForwardCached(_history.narrow(1, 0, start), 0);
+        }
+
+        _isLong = isLong;
+        return ForwardCached(ids_BT, numLogitRows).MoveToOuterDisposeScope();
+    }
+
+    private Tensor ForwardCached(Tensor ids_BT, int numLogitRows)
+    {
         using var _ = inference_mode();
         using var scope = NewDisposeScope();
         var decoder = _model.Decoder;
         var config = decoder.Config;
         var count = (int)ids_BT.shape[1];
         var total = Length + count;
-        var cos = decoder.Rope.Cos.narrow(0, Length, count).unsqueeze(1);
-        var sin = decoder.Rope.Sin.narrow(0, Length, count).unsqueeze(1);
+        var rope = decoder.Rope(_isLong);
+        var cos = rope.Cos.narrow(0, Length, count).unsqueeze(1);
+        var sin = rope.Sin.narrow(0, Length, count).unsqueeze(1);
 
         // Position i of the block sees the cache and the block up to itself. One fed token sees everything: no mask.
         var mask = count == 1 ? null : ones([count, total], ScalarType.Bool, decoder.Device).triu(Length + 1);
@@ -173,6 +209,8 @@ public sealed class TorchCausalSession : IDrawingSession
         {
             cache.Dispose();
         }
+
+        _history?.Dispose();
     }
 
     private Tensor Ids(ReadOnlySpan<int> tokens, int numLogitRows)

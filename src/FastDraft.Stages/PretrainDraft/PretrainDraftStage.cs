@@ -173,8 +173,13 @@ public sealed class PretrainDraftStage : IStage
             throw new StageFailureException(FailureKind.Config, e.Message, "a larger parameters setting", e);
         }
 
+        // Positions turn plainly, which every runtime reads: a stretched target's frequencies serve lengths that no draft is trained on.
         return target with
         {
+            ModelType = "llama",
+            Llama3Rope = null,
+            LongRope = null,
+            RotarySize = null,
             HiddenSize = shape.HiddenSize,
             IntermediateSize = shape.IntermediateSize,
             NumLayers = shape.NumLayers,

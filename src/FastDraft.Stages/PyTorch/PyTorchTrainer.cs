@@ -48,7 +48,7 @@ internal sealed class PyTorchTrainer(StageContext context, DecoderConfig draft, 
             job["acceptance"] = new JsonObject
             {
                 ["rows"] = WriteRows("validation-rows.safetensors", validation),
-                ["target"] = Shape(target),
+                ["target"] = Shape(target, options.SequenceLength + 1),
                 ["targetWeights"] = List(targetWeights),
                 ["patience"] = context.Integer("patience"),
             };
@@ -74,7 +74,7 @@ internal sealed class PyTorchTrainer(StageContext context, DecoderConfig draft, 
             ["device"] = _accelerator == "gaudi" ? "hpu" : _accelerator,
             ["bfloat16"] = bfloat16,
             ["compile"] = TrainerSettings.Compiles(context),
-            ["model"] = Shape(draft),
+            ["model"] = Shape(draft, options.SequenceLength),
             ["weights"] = List(weights),
             ["windows"] = null,
             ["rows"] = null,
@@ -128,17 +128,29 @@ internal sealed class PyTorchTrainer(StageContext context, DecoderConfig draft, 
 
     private static JsonArray List(IEnumerable<string> paths) => [.. paths.Select(p => (JsonNode)p)];
 
-    private static JsonObject Shape(DecoderConfig config) => new()
+    /// <exception cref="StageFailureException">Positions of this many turn in a way that the Python decoder does not compute.</exception>
+    private static JsonObject Shape(DecoderConfig config, int length)
     {
-        ["vocabularySize"] = config.VocabularySize,
-        ["hiddenSize"] = config.HiddenSize,
-        ["intermediateSize"] = config.IntermediateSize,
-        ["numLayers"] = config.NumLayers,
-        ["numHeads"] = config.NumHeads,
-        ["numKeyValueHeads"] = config.NumKeyValueHeads,
-        ["headSize"] = config.HeadSize,
-        ["rmsNormEpsilon"] = config.RmsNormEpsilon,
-        ["ropeTheta"] = config.RopeTheta,
-        ["tieWordEmbeddings"] = config.TieWordEmbeddings,
-    };
+        if (config.RotarySize is not null || RotaryPositions.IsLong(config, length))
+        {
+            throw new StageFailureException(
+                FailureKind.Config, $"trainer 'pytorch' does not compute models that turn only a part of each head, nor sequences of {length} tokens where rotary positions change with the length.",
+                "trainer=torchsharp, or a smaller sequenceLength");
+        }
+
+        return new JsonObject
+        {
+            ["vocabularySize"] = config.VocabularySize,
+            ["hiddenSize"] = config.HiddenSize,
+            ["intermediateSize"] = config.IntermediateSize,
+            ["numLayers"] = config.NumLayers,
+            ["numHeads"] = config.NumHeads,
+            ["numKeyValueHeads"] = config.NumKeyValueHeads,
+            ["headSize"] = config.HeadSize,
+            ["rmsNormEpsilon"] = config.RmsNormEpsilon,
+            ["ropeFrequencies"] = new JsonArray([.. RotaryPositions.Frequencies(config, isLong: false).Select(f => (JsonNode)f)]),
+            ["ropeMagnitude"] = config.LongRope?.Magnitude ?? 1,
+            ["tieWordEmbeddings"] = config.TieWordEmbeddings,
+        };
+    }
 }

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from . import loss
 from .data import PackedWindows, SequenceRows, TokenSplit
-from .decoder import Decoder
+from .decoder import Decoder, split_fused
 from .files import read_tensors
 
 _MAX_ROWS = 16
@@ -78,7 +78,7 @@ class AcceptanceCheck:
         return F.linear(hidden_TD, decoder.head.to(hidden_TD.dtype)).float().softmax(-1)
 
     def _load(self):
-        tensors = read_tensors(self._job.acceptance.targetWeights)
+        tensors = split_fused(read_tensors(self._job.acceptance.targetWeights), self._job.acceptance.target)
         narrow = self._job.bfloat16 and all(tensor.element_size() == 2 for tensor in tensors.values())
         stored = torch.bfloat16 if narrow else torch.float32
         target = Decoder(self._job.acceptance.target, self._job.sequenceLength + 1, torch.bfloat16 if self._job.bfloat16 else torch.float32, self._device.attention)

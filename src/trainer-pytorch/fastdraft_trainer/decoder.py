@@ -143,6 +143,23 @@ def rotate(x, cos, sin):
 
 def rope_tables(shape, length):
     """cos and sin [T, S / 2]: float32 like the reference implementation, in which the angle itself is rounded."""
-    frequencies = (1.0 / shape.ropeTheta ** (np.arange(0, shape.headSize, 2) / shape.headSize)).astype(np.float32)
-    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies[None, :]
-    return torch.from_numpy(np.cos(angles)), torch.from_numpy(np.sin(angles))
+    angles = np.arange(length, dtype=np.float32)[:, None] * np.array(shape.ropeFrequencies, dtype=np.float32)[None, :]
+    magnitude = np.float32(shape.ropeMagnitude)
+    return torch.from_numpy(np.cos(angles) * magnitude), torch.from_numpy(np.sin(angles) * magnitude)
+
+
+def split_fused(tensors, shape):
+    """A checkpoint under this decoder's names: Phi-3 keeps query, key and value in one matrix, gate and up in another."""
+    query, key = shape.numHeads * shape.headSize, shape.numKeyValueHeads * shape.headSize
+    parts = {
+        "self_attn.qkv_proj": (("self_attn.q_proj", query), ("self_attn.k_proj", key), ("self_attn.v_proj", key)),
+        "mlp.gate_up_proj": (("mlp.gate_proj", shape.intermediateSize), ("mlp.up_proj", shape.intermediateSize))}
+    split = {}
+    for name, tensor in tensors.items():
+        fused = next((f for f in parts if name.endswith(f + ".weight")), None)
+        if fused is None:
+            split[name] = tensor
+            continue
+        names, rows = zip(*parts[fused])
+        split.update({name.replace(fused, part): piece for part, piece in zip(names, tensor.split(rows))})
+    return split

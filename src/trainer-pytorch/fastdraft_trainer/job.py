@@ -12,7 +12,7 @@ FORMAT = "fastdraft-trainer-job/1"
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """A Llama-family decoder, as in the stage's model configuration."""
+    """A Llama-family decoder, as in the stage's model configuration. ropeFrequencies: radians a position, [S / 2]; ropeMagnitude: of cosine and sine."""
 
     vocabularySize: int
     hiddenSize: int
@@ -22,7 +22,8 @@ class Shape:
     numKeyValueHeads: int
     headSize: int
     rmsNormEpsilon: float
-    ropeTheta: float
+    ropeFrequencies: list
+    ropeMagnitude: float
     tieWordEmbeddings: bool
 
 

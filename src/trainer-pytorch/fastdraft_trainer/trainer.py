@@ -17,7 +17,7 @@ import torch
 from . import loss
 from .checks import AcceptanceCheck, ValidationLoss
 from .data import open_source
-from .decoder import Decoder
+from .decoder import Decoder, split_fused
 from .files import read_checkpoint, read_tensors, write_checkpoint, write_tensors
 from .optimizer import FlatParameters
 from .protocol import Cancelled, Kind, TrainingFailure
@@ -177,7 +177,7 @@ class Trainer:
         return self._job.acceptance is not None and self._checks_without_gain >= self._job.acceptance.patience
 
     def _initial_weights(self):
-        values = read_tensors(self._job.weights)
+        values = split_fused(read_tensors(self._job.weights), self._job.model)
         for name, parameter in self._decoder.named_parameters():
             if name not in values or values[name].shape != parameter.shape:
                 raise TrainingFailure(Kind.Data, f"The initial weights have no tensor '{name}' of shape {list(parameter.shape)}.", "weights of the model that the job describes")

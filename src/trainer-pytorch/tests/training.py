@@ -18,7 +18,7 @@ from fastdraft_trainer.job import FORMAT, Shape
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHAPE = dict(
     vocabularySize=96, hiddenSize=32, intermediateSize=48, numLayers=2, numHeads=4, numKeyValueHeads=2, headSize=8,
-    rmsNormEpsilon=1e-5, ropeTheta=10000.0, tieWordEmbeddings=True)
+    rmsNormEpsilon=1e-5, ropeFrequencies=[10000.0 ** (-i / 4) for i in range(4)], ropeMagnitude=1.0, tieWordEmbeddings=True)
 
 
 class Training:

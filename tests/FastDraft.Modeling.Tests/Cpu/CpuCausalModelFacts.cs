@@ -4,6 +4,7 @@ using FastDraft.Modeling.Cpu;
 using FastDraft.Modeling.Decoding;
 using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Native;
+using FastDraft.Modeling.Tests.Models;
 using FastDraft.TestKit;
 
 namespace FastDraft.Modeling.Tests.Cpu;
@@ -80,6 +81,46 @@ public sealed class CpuCausalModelFacts : IDisposable
             using var session = model.StartSession();
             session.Forward(ids, logits, ids.Length);
             return logits;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(DecoderFacts.Compared), MemberType = typeof(DecoderFacts))]
+    public void Architectures_of_the_family_agree_with_the_reference(string name)
+    {
+        Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
+        ArchitectureReference.Compare(name, folder => CpuCausalModel.Load(folder, 1));
+    }
+
+    [Fact]
+    public void A_block_over_the_original_context_has_the_logits_of_its_tokens_one_by_one_in_both_engines()
+    {
+        Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
+        var folder = SharedAssets.Path("golden", "architectures", "phi3-longrope");
+        using var cpu = CpuCausalModel.Load(folder, 1);
+        using var torch = new TorchCausalModel(Decoder.Load(folder));
+        int[] ids = [.. ArchitectureReference.Load("phi3-longrope").Ids.Take(70)];
+        foreach (var model in new ICausalModel[] { cpu, torch })
+        {
+            var v = model.VocabularySize;
+            using var single = model.StartSession();
+            single.Forward(ids.AsSpan(0, 60), new float[v], 1);
+            var expected = new float[10 * v];
+            for (var i = 0; i < 10; i++)
+            {
+                single.Forward(ids.AsSpan(60 + i, 1), expected.AsSpan(i * v, v), 1);
+            }
+
+            // Rows 60 to 63 are of a short sequence, 64 to 69 of a long one; asked for all of them, and for some of each.
+            using var block = model.StartSession();
+            block.Forward(ids.AsSpan(0, 60), new float[v], 1);
+            foreach (var rows in new[] { 10, 8, 3 })
+            {
+                var actual = new float[rows * v];
+                block.Forward(ids.AsSpan(60), actual, rows);
+                Assert.True(expected[((10 - rows) * v)..].Zip(actual, (e, a) => Math.Abs(e - a)).Max() <= 1e-4f);
+                block.Rollback(60);
+            }
         }
     }
 
