@@ -18,7 +18,7 @@ public static class ModelExport
     private static readonly Dictionary<ExportFormat, WeightPrecision[]> Supported = new()
     {
         [ExportFormat.OpenVino] = [WeightPrecision.F32, WeightPrecision.F16, WeightPrecision.Int8, WeightPrecision.Int4],
-        [ExportFormat.Onnx] = [WeightPrecision.F32],
+        [ExportFormat.Onnx] = [WeightPrecision.F32, WeightPrecision.Int8, WeightPrecision.Int4],
         [ExportFormat.Gguf] = [WeightPrecision.F32, WeightPrecision.F16, WeightPrecision.BF16, WeightPrecision.Q8_0],
     };
 
@@ -55,7 +55,7 @@ public static class ModelExport
                 OpenVinoModelWriter.Write(modelFolder, outputFolder, precision);
                 break;
             case ExportFormat.Onnx:
-                OnnxModelWriter.Write(modelFolder, outputFolder);
+                OnnxModelWriter.Write(modelFolder, outputFolder, precision);
                 break;
             default:
                 GgufModelWriter.Write(modelFolder, outputFolder, precision);

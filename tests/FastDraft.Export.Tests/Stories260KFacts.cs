@@ -1,4 +1,3 @@
-using System.Text.Json;
 using FastDraft.Export.Onnx;
 using FastDraft.Export.OpenVino;
 using FastDraft.Modeling.Checkpoints;
@@ -9,8 +8,6 @@ namespace FastDraft.Export.Tests;
 
 public sealed class Stories260KFacts : IDisposable
 {
-    private const int NumGoldenPrompts = 5;
-
     private readonly string _folder = Directory.CreateTempSubdirectory("fastdraft-export").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
@@ -37,18 +34,22 @@ public sealed class Stories260KFacts : IDisposable
     public void Greedy_ids_are_the_golden_ones(string engine)
     {
         using var model = Export(engine);
-        foreach (var line in File.ReadLines(SharedAssets.Path("data", "golden", "stories260K_prompts_greedy.jsonl")).Take(NumGoldenPrompts))
+        var goldens = Exported.GreedyGoldens("data", "golden", "stories260K_prompts_greedy.jsonl");
+        Assert.Equal(20, goldens.Count);
+        foreach (var (prompt, greedy) in goldens)
         {
-            using var row = JsonDocument.Parse(line);
-            int[] prompt = [.. row.RootElement.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32())];
-            int[] expected = [.. row.RootElement.GetProperty("greedy_ids").EnumerateArray().Select(e => e.GetInt32())];
-            Assert.Equal(expected, Greedy(model, prompt, expected.Length));
+            Assert.Equal(greedy, Exported.Greedy(model, prompt, greedy.Length));
         }
     }
 
     [Theory]
     [InlineData("onnx")]
     [InlineData("openvino")]
+    [InlineData("onnx-int8")]
+    [InlineData("onnx-int4")]
+    [InlineData("openvino-f16")]
+    [InlineData("openvino-int8")]
+    [InlineData("openvino-int4")]
     public void A_decode_after_rollbacks_equals_a_clean_one(string engine)
     {
         using var model = Export(engine);
@@ -77,6 +78,11 @@ public sealed class Stories260KFacts : IDisposable
     [Theory]
     [InlineData("onnx")]
     [InlineData("openvino")]
+    [InlineData("onnx-int8")]
+    [InlineData("onnx-int4")]
+    [InlineData("openvino-f16")]
+    [InlineData("openvino-int8")]
+    [InlineData("openvino-int4")]
     public void Sequences_of_a_batch_do_not_see_each_other(string engine)
     {
         using var model = Export(engine);
@@ -133,21 +139,6 @@ public sealed class Stories260KFacts : IDisposable
         Assert.Throws<CheckpointException>(() => OnnxModelWriter.Write(Path.Combine(_folder, "absent"), output));
     }
 
-    private static int[] Greedy(ICausalModel model, int[] prompt, int count)
-    {
-        using var session = model.StartSession();
-        var row = new float[model.VocabularySize];
-        var ids = new int[count];
-        session.Forward(prompt, row, 1);
-        for (var i = 0; i < count; i++)
-        {
-            ids[i] = Array.IndexOf(row, row.Max());
-            session.Forward([ids[i]], row, 1);
-        }
-
-        return ids;
-    }
-
     private static float[] Read(SafetensorsFolder golden, string name)
     {
         var values = new float[golden.Tensors[name].Shape.Aggregate(1L, (a, b) => a * b)];
@@ -174,19 +165,19 @@ public sealed class Stories260KFacts : IDisposable
         return SafetensorsFolder.Open(folder);
     }
 
+    // "onnx", "openvino-int8", ... ; "onnx-external": weights beside the graph.
     private ICausalModel Export(string engine)
     {
-        Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
-        var source = SharedAssets.Path("data", "stories260K");
         var output = Path.Combine(_folder, engine);
-        if (engine == "openvino")
+        if (engine == "onnx-external")
         {
-            Assert.SkipWhen(OpenVinoInstallation.Runtime is null, OpenVinoInstallation.Missing);
-            OpenVinoModelWriter.Write(source, output);
-            return OpenVinoCausalModel.Load(OpenVinoInstallation.Runtime!, output);
+            OnnxModelWriter.Write(Exported.Stories260K, output, externalBytes: 0);
+            return Exported.Load(output, ExportFormat.Onnx);
         }
 
-        OnnxModelWriter.Write(source, output, engine == "onnx" ? OnnxModelWriter.DefaultInlineLimitBytes : 0);
-        return OnnxCausalModel.Load(output, numThreads: 1);
+        var parts = engine.Split('-');
+        var format = ModelExport.Format(parts[0]);
+        ModelExport.Write(Exported.Stories260K, output, format, ModelExport.Precision(format, parts.Length > 1 ? parts[1] : "f32"));
+        return Exported.Load(output, format);
     }
 }

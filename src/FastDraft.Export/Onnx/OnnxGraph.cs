@@ -10,20 +10,27 @@ namespace FastDraft.Export.Onnx;
 internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) : IDisposable
 {
     public const int Float = 1;
+    public const int UInt8 = 2;
     public const int Int64 = 7;
     public const int Bool = 9;
 
+    /// <summary>The domain of ONNX Runtime's own operators: those that compute with quantized weights.</summary>
+    public const string RuntimeDomain = "com.microsoft";
+
     private const int IrVersion = 8;
     private const int OpsetVersion = 17;
+    private const int RuntimeOpsetVersion = 1;
 
     // Below this a tensor stays in the graph even when weights are external: shape inference reads small constants.
     private const int SmallTensorBytes = 1024;
+    private const int PageBytes = 4096;
 
     private readonly MemoryStream _nodes = new();
     private readonly MemoryStream _initializers = new();
     private readonly MemoryStream _values = new();
     private readonly Dictionary<string, string> _constants = [];
     private int _numNodes;
+    private bool _usesRuntimeDomain;
 
     public string Input(string name, int elementType, params object[] shape)
     {
@@ -33,10 +40,26 @@ internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) 
 
     public void Output(string name, int elementType, params object[] shape) => WriteMessage(_values, 12, ValueInfo(name, elementType, shape));
 
-    public string Weight(string name, float[] values, params long[] shape) =>
+    public string Floats(string name, float[] values, params long[] shape) =>
         Initializer(name, Float, shape, MemoryMarshal.AsBytes(values.AsSpan()));
 
-    public string Floats(string name, float[] values, params long[] shape) => Weight(name, values, shape);
+    public string Bytes(string name, byte[] values, params long[] shape) => Initializer(name, UInt8, shape, values);
+
+    /// <summary>A constant whose bytes are written straight to the external data where there is such a file, however many they are.</summary>
+    public string Constant(string name, int elementType, long[] shape, Action<Stream> write)
+    {
+        if (externalData is null)
+        {
+            using var buffer = new MemoryStream();
+            write(buffer);
+            return Initializer(name, elementType, shape, buffer.GetBuffer().AsSpan(0, (int)buffer.Length));
+        }
+
+        var offset = AlignedEnd();
+        write(externalData);
+        Describe(name, elementType, shape, m => WriteLocation(m, offset, externalData.Position - offset));
+        return name;
+    }
 
     /// <summary>A scalar constant, shared by all its users.</summary>
     public string Scalar(float value) => Constant($"f{value:R}", name => Initializer(name, Float, [], BitConverter.GetBytes(value)));
@@ -57,6 +80,15 @@ internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) 
         return output;
     }
 
+    /// <summary>A node of <see cref="RuntimeDomain"/>.</summary>
+    public string RuntimeNode(string type, string? output, string[] inputs, params (string Name, object Value)[] attributes)
+    {
+        output ??= $"{type}_{_numNodes}";
+        Nodes(type, inputs, [output], attributes, RuntimeDomain);
+        _usesRuntimeDomain = true;
+        return output;
+    }
+
     public (string First, string Second) SplitInTwo(string input)
     {
         var (first, second) = ($"Split_{_numNodes}_0", $"Split_{_numNodes}_1");
@@ -72,12 +104,11 @@ internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) 
         coded.WriteInt64(IrVersion);
         WriteText(coded, 2, producer);
         WriteText(coded, 3, producerVersion);
-        WriteBytes(coded, 8, Message(m =>
+        WriteBytes(coded, 8, Opset("", OpsetVersion));
+        if (_usesRuntimeDomain)
         {
-            WriteText(m, 1, "");
-            m.WriteTag(2, WireFormat.WireType.Varint);
-            m.WriteInt64(OpsetVersion);
-        }));
+            WriteBytes(coded, 8, Opset(RuntimeDomain, RuntimeOpsetVersion));
+        }
 
         var name = Message(m => WriteText(m, 2, "decoder"));
         coded.WriteTag(7, WireFormat.WireType.LengthDelimited);
@@ -96,7 +127,14 @@ internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) 
         _values.Dispose();
     }
 
-    private void Nodes(string type, string[] inputs, string[] outputs, (string Name, object Value)[] attributes)
+    private static byte[] Opset(string domain, int version) => Message(m =>
+    {
+        WriteText(m, 1, domain);
+        m.WriteTag(2, WireFormat.WireType.Varint);
+        m.WriteInt64(version);
+    });
+
+    private void Nodes(string type, string[] inputs, string[] outputs, (string Name, object Value)[] attributes, string? domain = null)
     {
         WriteMessage(_nodes, 1, Message(m =>
         {
@@ -115,6 +153,11 @@ internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) 
             foreach (var (attributeName, value) in attributes)
             {
                 WriteBytes(m, 5, Attribute(attributeName, value));
+            }
+
+            if (domain is not null)
+            {
+                WriteText(m, 7, domain);
             }
         }));
         _numNodes++;
@@ -158,53 +201,55 @@ internal sealed class OnnxGraph(string? externalDataName, Stream? externalData) 
 
     private string Initializer(string name, int elementType, long[] shape, ReadOnlySpan<byte> bytes)
     {
-        var external = externalData is not null && bytes.Length > SmallTensorBytes;
-        var raw = external ? [] : bytes.ToArray();
-        long offset = 0;
-        if (external)
+        if (externalData is not null && bytes.Length > SmallTensorBytes)
         {
-            // Page alignment lets a runtime map the file instead of reading it.
-            externalData!.Position = externalData.Length;
-            while (externalData.Position % 4096 != 0)
-            {
-                externalData.WriteByte(0);
-            }
-
-            offset = externalData.Position;
+            var (offset, length) = (AlignedEnd(), bytes.Length);
             externalData.Write(bytes);
+            Describe(name, elementType, shape, m => WriteLocation(m, offset, length));
+            return name;
         }
 
-        var length = bytes.Length;
-        WriteMessage(_initializers, 5, Message(m =>
-        {
-            foreach (var dimension in shape)
-            {
-                m.WriteTag(1, WireFormat.WireType.Varint);
-                m.WriteInt64(dimension);
-            }
-
-            m.WriteTag(2, WireFormat.WireType.Varint);
-            m.WriteInt32(elementType);
-            WriteText(m, 8, name);
-            if (!external)
-            {
-                WriteBytes(m, 9, raw);
-                return;
-            }
-
-            foreach (var (key, value) in new[] { ("location", externalDataName!), ("offset", $"{offset}"), ("length", $"{length}") })
-            {
-                WriteBytes(m, 13, Message(entry =>
-                {
-                    WriteText(entry, 1, key);
-                    WriteText(entry, 2, value);
-                }));
-            }
-
-            m.WriteTag(14, WireFormat.WireType.Varint);
-            m.WriteEnum(1);
-        }));
+        var raw = bytes.ToArray();
+        Describe(name, elementType, shape, m => WriteBytes(m, 9, raw));
         return name;
+    }
+
+    // Page alignment lets a runtime map the file instead of reading it.
+    private long AlignedEnd()
+    {
+        var end = (externalData!.Length + PageBytes - 1) / PageBytes * PageBytes;
+        externalData.SetLength(end);
+        externalData.Position = end;
+        return end;
+    }
+
+    private void Describe(string name, int elementType, long[] shape, Action<CodedOutputStream> writeData) => WriteMessage(_initializers, 5, Message(m =>
+    {
+        foreach (var dimension in shape)
+        {
+            m.WriteTag(1, WireFormat.WireType.Varint);
+            m.WriteInt64(dimension);
+        }
+
+        m.WriteTag(2, WireFormat.WireType.Varint);
+        m.WriteInt32(elementType);
+        WriteText(m, 8, name);
+        writeData(m);
+    }));
+
+    private void WriteLocation(CodedOutputStream m, long offset, long length)
+    {
+        foreach (var (key, value) in new[] { ("location", externalDataName!), ("offset", $"{offset}"), ("length", $"{length}") })
+        {
+            WriteBytes(m, 13, Message(entry =>
+            {
+                WriteText(entry, 1, key);
+                WriteText(entry, 2, value);
+            }));
+        }
+
+        m.WriteTag(14, WireFormat.WireType.Varint);
+        m.WriteEnum(1);
     }
 
     // ValueInfoProto { name = 1, type = 2 { tensor_type = 1 { elem_type = 1, shape = 2 { dim = 1 { dim_value = 1 | dim_param = 2 } } } } }

@@ -1,7 +1,7 @@
 namespace FastDraft.Export.Onnx;
 
 /// <summary>
-/// Writes a decoder of the Llama family as ONNX (opset 17, plain operators) with its key-value cache as inputs and outputs: b sequences,
+/// Writes a decoder of the Llama family as ONNX (opset 17; plain operators in float32, those of ONNX Runtime for quantized weights) with its key-value cache as inputs and outputs: b sequences,
 /// s new positions, p past ones, H heads, K key-value heads, D head size, V vocabulary. Inputs <c>input_ids [b,s]</c>,
 /// <c>attention_mask [b,p+s]</c>, <c>position_ids [b,s]</c> (int64), <c>past_key_values.i.key|value [b,K,p,D]</c> (float32); outputs
 /// <c>logits [b,s,V]</c>, <c>present.i.key|value [b,K,p+s,D]</c>.
@@ -11,27 +11,33 @@ public static class OnnxModelWriter
     public const string ModelName = "model.onnx";
     public const string DataName = "model.onnx.data";
 
-    /// <summary>Weights above this go to <see cref="DataName"/>: a protobuf message cannot pass 2 GB.</summary>
-    public const long DefaultInlineLimitBytes = 1_500_000_000;
+    /// <summary>
+    /// Models of this many bytes keep their weights in <see cref="DataName"/>: they are streamed there, while the graph is one protobuf message,
+    /// which is built in memory and cannot pass 2 GB.
+    /// </summary>
+    public const long DefaultExternalBytes = 256 << 20;
 
-    /// <summary>Writes model.onnx (and model.onnx.data) and the config and tokenizer files into <paramref name="outputFolder"/>.</summary>
+    /// <summary>
+    /// Writes model.onnx (and model.onnx.data), genai_config.json and the config and tokenizer files into <paramref name="outputFolder"/>.
+    /// </summary>
     /// <exception cref="FastDraft.Modeling.Checkpoints.CheckpointException">The source folder is not a checkpoint of the family.</exception>
-    public static void Write(string modelFolder, string outputFolder, long inlineLimitBytes = DefaultInlineLimitBytes)
+    public static void Write(string modelFolder, string outputFolder, WeightPrecision precision = WeightPrecision.F32, long externalBytes = DefaultExternalBytes)
     {
         using var checkpoint = LlamaCheckpoint.Open(modelFolder);
         Directory.CreateDirectory(outputFolder);
-        using var data = checkpoint.WeightBytes > inlineLimitBytes ? File.Create(Path.Combine(outputFolder, DataName)) : null;
+        using var data = OnnxWeights.Bytes(checkpoint, precision) >= externalBytes ? File.Create(Path.Combine(outputFolder, DataName)) : null;
         using var graph = new OnnxGraph(data is null ? null : DataName, data);
-        new DecoderGraph(graph, checkpoint).Build();
+        new DecoderGraph(graph, checkpoint, new OnnxWeights(graph, checkpoint, precision)).Build();
         using (var output = File.Create(Path.Combine(outputFolder, ModelName)))
         {
             graph.WriteTo(output, "FastDraft", typeof(OnnxModelWriter).Assembly.GetName().Version!.ToString(3));
         }
 
+        GenAiConfig.Write(checkpoint.Config, outputFolder);
         checkpoint.CopyCompanionFiles(outputFolder);
     }
 
-    private sealed class DecoderGraph(OnnxGraph graph, LlamaCheckpoint checkpoint)
+    private sealed class DecoderGraph(OnnxGraph graph, LlamaCheckpoint checkpoint, OnnxWeights weights)
     {
         private readonly int _vocabulary = checkpoint.Config.VocabularySize;
         private readonly int _hidden = checkpoint.Config.HiddenSize;
@@ -45,8 +51,7 @@ public static class OnnxModelWriter
             var ids = graph.Input("input_ids", OnnxGraph.Int64, "batch", "sequence");
             var attention = graph.Input("attention_mask", OnnxGraph.Int64, "batch", "total");
             var positions = graph.Input("position_ids", OnnxGraph.Int64, "batch", "sequence");
-            var embedding = graph.Weight("model.embed_tokens.weight", checkpoint.Read("model.embed_tokens.weight", _vocabulary, _hidden), _vocabulary, _hidden);
-            var x = graph.Node("Gather", [embedding, ids], ("axis", 0L));
+            var x = weights.Embedding(ids);
             var (cos, sin) = Rotary(positions);
             var mask = Mask(ids, attention);
             for (var i = 0; i < checkpoint.Config.NumLayers; i++)
@@ -57,10 +62,7 @@ public static class OnnxModelWriter
             }
 
             x = Norm(x, "model.norm.weight");
-            var head = checkpoint.Config.TieWordEmbeddings
-                ? graph.Node("Transpose", [embedding], ("perm", new long[] { 1, 0 }))
-                : Transposed("lm_head.weight", _vocabulary, _hidden);
-            graph.NamedNode("MatMul", "logits", [x, head]);
+            weights.Head(x, "logits");
             graph.Output("logits", OnnxGraph.Float, "batch", "sequence", _vocabulary);
             for (var i = 0; i < checkpoint.Config.NumLayers; i++)
             {
@@ -98,17 +100,17 @@ public static class OnnxModelWriter
         private string Attention(int layer, string h, string cos, string sin, string mask)
         {
             var prefix = $"model.layers.{layer}.self_attn.";
-            var query = Rotate(Split(Linear(h, prefix + "q_proj.weight", _heads * _headSize, _hidden), _heads), cos, sin);
-            var key = Rotate(Split(Linear(h, prefix + "k_proj.weight", _keyValueHeads * _headSize, _hidden), _keyValueHeads), cos, sin);
-            var value = Split(Linear(h, prefix + "v_proj.weight", _keyValueHeads * _headSize, _hidden), _keyValueHeads);
+            var query = Rotate(Split(weights.Linear(h, prefix + "q_proj.weight", _heads * _headSize, _hidden), _heads), cos, sin);
+            var key = Rotate(Split(weights.Linear(h, prefix + "k_proj.weight", _keyValueHeads * _headSize, _hidden), _keyValueHeads), cos, sin);
+            var value = Split(weights.Linear(h, prefix + "v_proj.weight", _keyValueHeads * _headSize, _hidden), _keyValueHeads);
             key = Grouped(Cache(layer, "key", key));
             value = Grouped(Cache(layer, "value", value));
             var scores = graph.Node("MatMul", [query, graph.Node("Transpose", [key], ("perm", new long[] { 0, 1, 3, 2 }))]);
             scores = graph.Node("Mul", [scores, graph.Scalar((float)(1 / Math.Sqrt(_headSize)))]);
-            var weights = graph.Node("Softmax", [graph.Node("Add", [scores, mask])], ("axis", -1L));
-            var mixed = graph.Node("Transpose", [graph.Node("MatMul", [weights, value])], ("perm", new long[] { 0, 2, 1, 3 }));
+            var attended = graph.Node("Softmax", [graph.Node("Add", [scores, mask])], ("axis", -1L));
+            var mixed = graph.Node("Transpose", [graph.Node("MatMul", [attended, value])], ("perm", new long[] { 0, 2, 1, 3 }));
             var joined = graph.Node("Reshape", [mixed, graph.Vector(0, 0, _heads * _headSize)]);
-            return Linear(joined, prefix + "o_proj.weight", _hidden, _heads * _headSize);
+            return weights.Linear(joined, prefix + "o_proj.weight", _hidden, _heads * _headSize);
         }
 
         private string Cache(int layer, string part, string current)
@@ -137,35 +139,17 @@ public static class OnnxModelWriter
 
         private string FeedForward(string prefix, string h)
         {
-            var gate = Linear(h, prefix + "gate_proj.weight", _intermediate, _hidden);
+            var gate = weights.Linear(h, prefix + "gate_proj.weight", _intermediate, _hidden);
             var activated = graph.Node("Mul", [gate, graph.Node("Sigmoid", [gate])]);
-            var up = Linear(h, prefix + "up_proj.weight", _intermediate, _hidden);
-            return Linear(graph.Node("Mul", [activated, up]), prefix + "down_proj.weight", _hidden, _intermediate);
+            var up = weights.Linear(h, prefix + "up_proj.weight", _intermediate, _hidden);
+            return weights.Linear(graph.Node("Mul", [activated, up]), prefix + "down_proj.weight", _hidden, _intermediate);
         }
 
         private string Norm(string x, string name)
         {
             var mean = graph.Node("ReduceMean", [graph.Node("Mul", [x, x])], ("axes", new long[] { -1 }), ("keepdims", 1L));
             var root = graph.Node("Sqrt", [graph.Node("Add", [mean, graph.Scalar((float)checkpoint.Config.RmsNormEpsilon)])]);
-            return graph.Node("Mul", [graph.Node("Div", [x, root]), graph.Weight(name, checkpoint.Read(name, _hidden), _hidden)]);
-        }
-
-        private string Linear(string x, string name, int outputs, int inputs) => graph.Node("MatMul", [x, Transposed(name, outputs, inputs)]);
-
-        // ONNX MatMul has no transpose flag; storing [in, out] keeps the graph free of a transpose per projection.
-        private string Transposed(string name, int outputs, int inputs)
-        {
-            var source = checkpoint.Read(name, outputs, inputs);
-            var target = new float[source.Length];
-            for (var o = 0; o < outputs; o++)
-            {
-                for (var i = 0; i < inputs; i++)
-                {
-                    target[(i * outputs) + o] = source[(o * inputs) + i];
-                }
-            }
-
-            return graph.Weight(name, target, inputs, outputs);
+            return graph.Node("Mul", [graph.Node("Div", [x, root]), graph.Floats(name, checkpoint.Read(name, _hidden), _hidden)]);
         }
     }
 }
