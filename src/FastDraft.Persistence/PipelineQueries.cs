@@ -273,6 +273,24 @@ public sealed class PipelineQueries(PipelineDatabase database, string logFolder)
                       select new MetricView(s.Stage, s.ActivityId, a.Number, m.Name, m.Value, m.Step)).ToListAsync(ct);
     }
 
+    /// <summary>The last value of each metric that a run's attempts measured, the oldest first: few rows, however many points there are.</summary>
+    public async Task<IReadOnlyList<MetricView>> LastMetricsAsync(Guid runId, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var last = from m in db.Metrics
+                   join a in db.Attempts on m.AttemptId equals a.Id
+                   join s in db.StageRuns on a.StageRunId equals s.Id
+                   where s.RunId == runId
+                   group m by new { m.AttemptId, m.Name } into g
+                   select g.Max(m => m.Id);
+        return await (from m in db.Metrics
+                      join a in db.Attempts on m.AttemptId equals a.Id
+                      join s in db.StageRuns on a.StageRunId equals s.Id
+                      where last.Contains(m.Id)
+                      orderby m.Id
+                      select new MetricView(s.Stage, s.ActivityId, a.Number, m.Name, m.Value, m.Step)).ToListAsync(ct);
+    }
+
     private static async Task<IReadOnlyList<ArtifactView>> Artifacts(PipelineDbContext db, IQueryable<ArtifactRow> rows, CancellationToken ct)
     {
         var found = await (from a in rows

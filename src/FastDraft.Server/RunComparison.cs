@@ -58,7 +58,7 @@ public static class RunComparison
         foreach (var source in run.Stages.GroupBy(s => s.CachedFromRunId ?? run.Id))
         {
             var mine = source.Select(s => s.ActivityId).ToHashSet(StringComparer.Ordinal);
-            foreach (var metric in await queries.MetricsAsync(source.Key, cancellationToken))
+            foreach (var metric in await queries.LastMetricsAsync(source.Key, cancellationToken))
             {
                 if (mine.Contains(metric.ActivityId))
                 {

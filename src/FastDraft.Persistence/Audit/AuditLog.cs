@@ -13,7 +13,8 @@ public sealed record AuditView(
     long Sequence, DateTimeOffset At, string Actor, string Action, string ObjectKind, string ObjectId, string? Before, string? After, JsonNode? Details, string Hash);
 
 /// <summary>Which acts to list. <paramref name="Object"/>: the object's kind, its id, or the beginning of its id.</summary>
-public sealed record AuditFilter(string? Actor = null, string? Action = null, string? Object = null, DateTimeOffset? Since = null, int Limit = 50);
+/// <param name="Before">Only rows with a smaller sequence number: where the page before ended.</param>
+public sealed record AuditFilter(string? Actor = null, string? Action = null, string? Object = null, DateTimeOffset? Since = null, int Limit = 50, long? Before = null);
 
 /// <summary>What the audit holds. Rows come into it by <see cref="PipelineDbContext.Remember"/>.</summary>
 public static class AuditLog
@@ -32,6 +33,11 @@ public static class AuditLog
         {
             var from = since.ToUnixTimeMilliseconds();
             rows = rows.Where(r => r.At >= from);
+        }
+
+        if (filter.Before is { } before)
+        {
+            rows = rows.Where(r => r.Sequence < before);
         }
 
         return [.. (await rows.OrderByDescending(r => r.Sequence).Take(filter.Limit).ToListAsync(ct)).Select(r => new AuditView(

@@ -2,6 +2,7 @@ using System.Globalization;
 using FastDraft.Core.Artifacts;
 using FastDraft.Core.Stages;
 using FastDraft.Server.Web;
+using FastDraft.Storage.FileSystem;
 using FastDraft.Storage.S3;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -9,7 +10,10 @@ using Microsoft.AspNetCore.Routing;
 
 namespace FastDraft.Server.Artifacts;
 
-/// <summary>Downloads: the bytes come from the bucket itself, by an address that the service signs and that expires.</summary>
+/// <summary>
+/// Downloads. Of a bucket the bytes come from the bucket itself, by an address that the service signs and that expires; of a data folder
+/// from here. They come as a file to keep, whatever they are: nothing in an artifact is a page of this service.
+/// </summary>
 internal static class ArtifactsApi
 {
     /// <summary>Says until when the address works, as a date of HTTP.</summary>
@@ -24,18 +28,19 @@ internal static class ArtifactsApi
             return Problems.NotFound("such artifact");
         }
 
-        if (store.Artifacts is not S3ArtifactStore bucket)
-        {
-            return Problems.Result(StatusCodes.Status409Conflict, "Artifacts of this pipeline are files of its data folder and have no addresses.", $"fastdraft artifacts get {digest} FOLDER");
-        }
-
         try
         {
-            if ((await bucket.ManifestAsync(parsed, ct)).Files.FirstOrDefault(f => f.Path == path) is not { } file)
+            if ((await store.Artifacts.ManifestAsync(parsed, ct)).Files.FirstOrDefault(f => f.Path == path) is not { } file)
             {
                 return Problems.NotFound("such file in the artifact");
             }
 
+            if (store.Artifacts is FileSystemArtifactStore folder)
+            {
+                return Results.File(await folder.OpenAsync(parsed, file, ct), "application/octet-stream", Path.GetFileName(file.Path));
+            }
+
+            var bucket = (S3ArtifactStore)store.Artifacts;
             response.Headers[ExpiryHeader] = (options.Clock.GetUtcNow() + LinkValid).ToString("R", CultureInfo.InvariantCulture);
             response.Headers.CacheControl = "no-store";
             return Results.Redirect((await bucket.LinkAsync(file, LinkValid)).AbsoluteUri);

@@ -4,6 +4,8 @@ using FastDraft.Persistence;
 using FastDraft.Persistence.Audit;
 using FastDraft.Persistence.Security;
 using FastDraft.Server.Gates;
+using FastDraft.Server.Registry;
+using FastDraft.Server.Retention;
 using FastDraft.Server.Scheduling;
 using Microsoft.AspNetCore.Components.Authorization;
 using MudBlazor;
@@ -20,6 +22,12 @@ public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, Gate
 
     /// <summary>Whether buttons that change something are shown.</summary>
     public bool MayOperate => User.IsInRole(nameof(Role.Operator));
+
+    /// <summary>As whom this browser is signed in.</summary>
+    public string UserName => User.Identity?.Name ?? "";
+
+    /// <summary>The greatest role of whoever is signed in, as a word.</summary>
+    public string UserRole => Enum.GetValues<Role>().LastOrDefault(r => User.IsInRole(r.ToString())).ToString().ToLowerInvariant();
 
     // Known before the first component is drawn.
     private ClaimsPrincipal User => authentication.GetAuthenticationStateAsync() is { IsCompletedSuccessfully: true } known ? known.GetAwaiter().GetResult().User : new ClaimsPrincipal();
@@ -48,6 +56,25 @@ public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, Gate
 
     public Task<bool> ResumeAsync(string schedule) => DoAsync($"'{schedule}' goes on from now.", () => schedules.ResumeAsync(schedule, CancellationToken.None));
 
+    /// <param name="why">Kept for ever.</param>
+    public Task<bool> PromoteAsync(string name, int version, string why) => DoAsync(
+        $"'{name}' version {version} is the champion.",
+        () => DraftRegistry.PromoteAsync(host.Store, name, version, Actor.Current, Reason(why), options.Clock.GetUtcNow(), CancellationToken.None));
+
+    /// <param name="target">The digest of the target whose champion goes back.</param>
+    public async Task<bool> RollbackAsync(string name, string target, string why)
+    {
+        DraftView? back = null;
+        return await DoAsync(
+            () => $"'{name}' version {back!.Version} is the champion again.",
+            async () => back = await DraftRegistry.RollbackAsync(host.Store, name, target, Actor.Current, Reason(why), options.Clock.GetUtcNow(), CancellationToken.None));
+    }
+
+    public Task<bool> PinAsync(string digest, string why) => DoAsync(
+        "It is kept, whatever the rules of collection say.", () => Pins.PinAsync(host.Store, digest, Reason(why), Actor.Current, options.Clock.GetUtcNow(), CancellationToken.None));
+
+    public Task<bool> UnpinAsync(string digest) => DoAsync("It is left to the rules of collection.", () => Pins.UnpinAsync(host.Store, digest, CancellationToken.None));
+
     public async Task<bool> BackfillAsync(string schedule, DateTimeOffset from, DateTimeOffset to)
     {
         var count = 0;
@@ -55,6 +82,8 @@ public sealed class ConsoleActs(PipelineHost host, PipelineOptions options, Gate
             () => count == 0 ? "Every nominal time of the range has its run already." : $"Started {count} runs.",
             async () => count = (await host.Scheduler.BackfillAsync(schedule, from, to, CancellationToken.None)).Count);
     }
+
+    private static string Reason(string text) => string.IsNullOrWhiteSpace(text) ? throw new StageFailureException(FailureKind.Config, "A reason is missing.", "why, in a sentence") : text.Trim();
 
     private Task<bool> DoAsync(string done, Func<Task> act) => DoAsync(() => done, act);
 

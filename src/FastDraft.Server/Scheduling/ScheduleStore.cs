@@ -19,6 +19,9 @@ public sealed record ScheduleView(
     Guid Id, string Name, string Workflow, ScheduleKind Kind, string Expression, string TimeZone, string Misfire, bool Paused, string? Problem,
     DateTimeOffset? Next, DateTimeOffset? LastNominal, Guid? LastRunId, RunState? LastRunState, int NumRuns, int NumMissed);
 
+/// <summary>A nominal time that was decided on. <paramref name="RunId"/>: null where it was missed; <paramref name="State"/> is that of the run.</summary>
+public sealed record ScheduleTickView(DateTimeOffset Nominal, Guid? RunId, RunState? State, bool IsBackfill, DateTimeOffset DecidedAt);
+
 /// <summary>The schedules of a data folder. Works without a host: whichever host runs reads the same rows.</summary>
 public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
 {
@@ -84,6 +87,24 @@ public sealed class ScheduleStore(PipelineStore store, TimeProvider clock)
         await using var db = store.Open();
         var row = await RowAsync(db, name, ct);
         return [.. Scheduler.Times(row).Between(From(row), DateTimeOffset.MaxValue).Take(count)];
+    }
+
+    /// <summary>The nominal times that were decided on, the newest first.</summary>
+    /// <param name="before">Only earlier ones: where the page before ended.</param>
+    /// <exception cref="StageFailureException">There is no such schedule.</exception>
+    public async Task<IReadOnlyList<ScheduleTickView>> TicksAsync(string name, DateTimeOffset? before, int limit, CancellationToken ct)
+    {
+        await using var db = store.Open();
+        var id = (await RowAsync(db, name, ct)).Id;
+        var until = before?.ToUnixTimeMilliseconds() ?? long.MaxValue;
+        var rows = await (from t in db.ScheduleTicks.AsNoTracking()
+                          join r in db.Runs on t.RunId equals (Guid?)r.Id into runs
+                          from r in runs.DefaultIfEmpty()
+                          where t.ScheduleId == id && t.NominalAt < until
+                          orderby t.NominalAt descending
+                          select new { Tick = t, State = (RunState?)r.State }).Take(limit).ToListAsync(ct);
+        return [.. rows.Select(r => new ScheduleTickView(
+            DateTimeOffset.FromUnixTimeMilliseconds(r.Tick.NominalAt), r.Tick.RunId, r.State, r.Tick.IsBackfill, DateTimeOffset.FromUnixTimeMilliseconds(r.Tick.DecidedAt)))];
     }
 
     /// <exception cref="StageFailureException">There is none.</exception>

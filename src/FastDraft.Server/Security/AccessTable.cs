@@ -24,7 +24,9 @@ internal static class AccessTable
         (Role.Viewer,
         [
             "POST /logout", "GET /site.css",
-            .. Pages("/", "/runs", "/runs/{Id:guid}", "/nothing-here"),
+            .. Pages(
+                "/", "/runs", "/runs/{Id:guid}", "/runs/compare", "/artifacts/{Digest}", "/lineage", "/lineage/{Reference}", "/models", "/models/{Name}", "/schedules", "/schedules/{Name}",
+                "/approvals", "/audit", "/reports/{Digest}", "/nothing-here"),
             "GET /assets/{version}/{name}", "GET /reports/{digest}/page",
             "* /_blazor", "* /_blazor/negotiate", "* /_blazor/disconnect", "* /_blazor/initializers", "GET /_framework/opaque-redirect",
             "* /hangfire/{**path}",

@@ -76,6 +76,14 @@ public sealed partial class FileSystemArtifactStore(string folder) : IArtifactSt
         return await File.ReadAllBytesAsync(BlobPath(file.Digest), cancellationToken);
     }
 
+    /// <summary>The bytes of a file of any size, all of them verified before the first is given out.</summary>
+    /// <exception cref="StageFailureException">It is absent or damaged.</exception>
+    public async Task<Stream> OpenAsync(Digest digest, ArtifactFile file, CancellationToken cancellationToken)
+    {
+        await RequireWholeAsync(digest, file, cancellationToken);
+        return File.OpenRead(BlobPath(file.Digest));
+    }
+
     /// <summary>Hashes every file again, at either depth.</summary>
     public async Task<IReadOnlyList<BlobDamage>> VerifyAsync(Digest digest, VerifyDepth depth, CancellationToken cancellationToken)
     {

@@ -25,7 +25,7 @@
 
   // Keyboard: "/" goes to a page's search field, g and a letter to a page.
   let g = 0;
-  const places = { r: '/runs', c: '/compare', m: '/models', l: '/lineage', s: '/schedules', a: '/approvals', u: '/audit' };
+  const places = { r: '/runs', c: '/runs/compare', m: '/models', l: '/lineage', s: '/schedules', a: '/approvals', u: '/audit' };
   document.addEventListener('keydown', e => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest('input, textarea, select, [contenteditable], [role=dialog]')) return;
     const search = document.querySelector('[data-search]');
