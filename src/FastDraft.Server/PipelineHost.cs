@@ -165,7 +165,11 @@ public sealed class PipelineHost : IAsyncDisposable
     [AutomaticRetry(Attempts = 0, OnAttemptsExceeded = AttemptsExceededAction.Delete)]
     public async Task ExecuteAsync(Guid stageRunId)
     {
-        jobs.Begin(stageRunId);
+        if (!jobs.TryBegin(stageRunId))
+        {
+            return;
+        }
+
         try
         {
             await Attempts.RunAsync(stageRunId, stop.Token);

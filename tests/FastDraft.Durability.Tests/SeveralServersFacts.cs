@@ -70,13 +70,14 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
     [Fact]
     public async Task A_database_that_crashes_again_and_again_loses_and_doubles_nothing()
     {
-        Assert.SkipUnless(Series.IsFull, "SKIPPED: crashes of PostgreSQL are a series (FASTDRAFT_FULL=1).");
         using var postgres = new PostgreSqlServer(isDurable: true);
         var settings = new PipelineSettings { Database = postgres.NewDatabase() };
         await using var store = await PipelineStore.OpenAsync(pipeline.Data, settings);
         _ = StartServer(settings);
         _ = StartServer(settings);
-        var (every, until) = (TimeSpan.FromSeconds(20), TimeSpan.FromMinutes(5));
+        var (every, until, pause) = Series.IsFull
+            ? (TimeSpan.FromSeconds(20), TimeSpan.FromMinutes(5), TimeSpan.FromSeconds(2.5))
+            : (TimeSpan.FromSeconds(3), TimeSpan.FromSeconds(7), TimeSpan.FromSeconds(1));
         var (began, numRuns, numRestarts, restartAt) = (TimeProvider.System.GetTimestamp(), 0, 0, every);
         while (TimeProvider.System.GetElapsedTime(began) is var elapsed && elapsed < until)
         {
@@ -88,7 +89,7 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
             }
 
             await SubmitLightAsync(store, numRuns++);
-            await Task.Delay(500);
+            await Task.Delay(pause);
         }
 
         await EndedAsync(store, numRuns, TimeSpan.FromMinutes(2));
@@ -99,6 +100,26 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
         Assert.Equal(numRuns * NumStages, await db.Ports.CountAsync(p => p.IsOutput));
         output.WriteLine($"{numRestarts} crashes of PostgreSQL in {until.TotalSeconds:F0} s, {numRuns} runs, {numRuns * NumStages} stage runs, {await db.Attempts.CountAsync()} attempts");
         await pipeline.AssertInvariantsAsync(settings: settings);
+    }
+
+    [Theory]
+    [InlineData("UPDATE hangfire.jobqueue SET fetchedat = now() + interval '1 hour'")]
+    [InlineData("DELETE FROM hangfire.jobqueue")]
+    public async Task A_stage_whose_job_was_taken_or_lost_and_never_begun_stands_in_line_again(string loss)
+    {
+        await using var server = await PipelineHost.StartAsync(pipeline.Options());
+        var id = await SubmitAsync(server, Sequence(Activity("there", "Make", ("number", Literal("Int64", 2)), ("accelerator", Literal("String", "cuda")))));
+        await UntilAsync(async () => await ChangeAsync("UPDATE hangfire.jobqueue SET queue = queue WHERE queue = 'cuda' AND fetchedat IS NULL") == 1, "its job stands in line");
+        Assert.Equal(1, await ChangeAsync(loss + " WHERE queue = 'cuda'"));
+
+        await using var node = await PipelineHost.StartAsync(pipeline.Options() with { Accelerators = ["cuda"] });
+        Assert.Equal(RunState.Succeeded, (await WaitAsync(server, id)).State);
+
+        async Task<int> ChangeAsync(string sql)
+        {
+            await using var db = server.Store.Open();
+            return await db.Database.ExecuteSqlRawAsync(sql);
+        }
     }
 
     [Fact]
@@ -242,9 +263,21 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
                 // It comes back.
             }
 
-            Assert.True(TimeProvider.System.GetElapsedTime(began) < patience, "The runs have not ended.");
+            if (TimeProvider.System.GetElapsedTime(began) > patience)
+            {
+                Assert.Fail("The runs have not ended:\n" + await OpenStagesAsync(store));
+            }
+
             await Task.Delay(250);
         }
+    }
+
+    private static async Task<string> OpenStagesAsync(PipelineStore store)
+    {
+        await using var db = store.Open();
+        var open = await db.StageRuns.Where(s => s.State == StageRunState.Queued || s.State == StageRunState.Running || s.State == StageRunState.Pending || s.State == StageRunState.Cancelling).ToListAsync();
+        var jobs = await db.Database.SqlQuery<string>($"SELECT concat_ws(' ', q.jobid, q.queue, q.fetchedat, j.statename) AS \"Value\" FROM hangfire.jobqueue q LEFT JOIN hangfire.job j ON j.id = q.jobid").ToListAsync();
+        return string.Join('\n', open.Select(s => $"{s.ActivityId} {s.State} job {s.JobId} enqueued {s.EnqueuedAt} lease {s.LeaseEpoch} until {s.LeaseExpiresAt}").Concat(jobs));
     }
 
     /// <returns>What the server says on its error stream until it ends.</returns>

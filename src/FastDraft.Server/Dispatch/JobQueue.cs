@@ -32,8 +32,8 @@ internal abstract class JobQueue(JobStorage storage) : IDisposable
     /// <summary>True: the job of this stage run is one of this process, so its lease is no dead one's.</summary>
     public bool Has(Guid stageRun) => Here.ContainsKey(stageRun);
 
-    /// <summary>The job of a stage run begins.</summary>
-    public void Begin(Guid stageRun) => Here[stageRun] = 0;
+    /// <summary>The job of a stage run begins. False: another job of it is at work in this process, and this one has nothing to do.</summary>
+    public abstract bool TryBegin(Guid stageRun);
 
     /// <summary>True: it is this host that puts the stage run in line now; whoever is told so must.</summary>
     public abstract Task<bool> TryClaimAsync(StageRunRow row, CancellationToken ct);

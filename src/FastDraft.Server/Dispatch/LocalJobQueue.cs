@@ -13,6 +13,9 @@ internal sealed class LocalJobQueue(IReadOnlyList<string>? accelerators) : JobQu
     public override Task<bool> TryClaimAsync(StageRunRow row, CancellationToken ct) =>
         Task.FromResult(!Has(row.Id) && (accelerators is null || accelerators.Contains(AcceleratorOf(row))));
 
+    // It is here since it was put in line, and stands there once.
+    public override bool TryBegin(Guid stageRun) => true;
+
     public override Task EnqueueAsync(StageRunRow row, CancellationToken ct)
     {
         if (Here.TryAdd(row.Id, 0))

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
 using Hangfire.PostgreSql;
@@ -10,7 +11,7 @@ namespace FastDraft.Server.Dispatch;
 
 /// <summary>
 /// Queues in the database, one for each accelerator: any host that has it takes from its queue. A stage run stands in line once, whichever
-/// host put it there; where its job was lost (a host died with it, the queue's tables were) it is put there again.
+/// host put it there; where its job was lost (a host died with it, the database crashed while it was taken) it is put there again.
 /// </summary>
 internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> accelerators) : JobQueue(StorageOf(store.Database.ConnectionString!))
 {
@@ -40,8 +41,10 @@ internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> 
         return await db.StageRuns
             .Where(s => s.Id == row.Id && s.State == StageRunState.Queued && s.JobId == row.JobId)
             .Where(s => s.EnqueuedAt == null || s.EnqueuedAt < PipelineDbContext.DatabaseNow() - LookAgainMs)
-            .ExecuteUpdateAsync(u => u.SetProperty(s => s.EnqueuedAt, s => PipelineDbContext.DatabaseNow()), ct) == 1 && !IsInLine(row.JobId);
+            .ExecuteUpdateAsync(u => u.SetProperty(s => s.EnqueuedAt, s => PipelineDbContext.DatabaseNow()), ct) == 1 && !await IsInLineAsync(db, row.JobId, ct);
     }
+
+    public override bool TryBegin(Guid stageRun) => Here.TryAdd(stageRun, 0);
 
     public override async Task EnqueueAsync(StageRunRow row, CancellationToken ct)
     {
@@ -67,16 +70,14 @@ internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> 
         }
     }
 
-    private bool IsInLine(string? job)
-    {
-        if (job is null)
-        {
-            return false;
-        }
-
-        using var connection = Storage.GetConnection();
-        return connection.GetStateData(job)?.Name == EnqueuedState.StateName;
-    }
+    /// <summary>
+    /// Asks the queue itself, for what Hangfire says of a job's state outlives its place in the queue. A job that somebody took while its stage
+    /// run is still queued is no longer counted upon: whoever took it may be gone, or may have lost the database at that moment and keep it for
+    /// ever. Should it begin all the same, the lease decides between the two.
+    /// </summary>
+    private static async Task<bool> IsInLineAsync(PipelineDbContext db, string? job, CancellationToken ct) =>
+        long.TryParse(job, NumberStyles.None, CultureInfo.InvariantCulture, out var id)
+        && await db.Database.SqlQuery<long>($"SELECT jobid AS \"Value\" FROM hangfire.jobqueue WHERE jobid = {id} AND fetchedat IS NULL").AnyAsync(ct);
 
     private static PostgreSqlStorage StorageOf(string connectionString)
     {
