@@ -22,7 +22,7 @@ public sealed class MlflowOutageFacts : IDisposable
         Assert.SkipUnless(Environment.GetEnvironmentVariable("FASTDRAFT_FULL") == "1", "SKIPPED: minutes long; FASTDRAFT_FULL=1 runs it.");
         Assert.SkipWhen(MlflowServer.Missing is not null, MlflowServer.Missing ?? "");
         await using var mlflow = await MlflowServer.StartAsync();
-        await using var proxy = await HttpFaultProxy.StartAsync(mlflow.Address);
+        await using var proxy = await FaultProxy.StartAsync(mlflow.Address);
         Directory.CreateDirectory(Path.Join(folder, "corpus"));
         await File.WriteAllLinesAsync(Path.Join(folder, "corpus", "docs.jsonl"), TinyPipeline.Documents(400));
 
@@ -50,7 +50,7 @@ public sealed class MlflowOutageFacts : IDisposable
                 CultureInfo.InvariantCulture, $"MLflow {kind}: {median:F0} tokens/s ({string.Join(", ", speeds[kind].Select(s => s.ToString("F0", CultureInfo.InvariantCulture)))}), lost {(1 - (median / medians["without"])) * 100:F2} %"));
         }
 
-        (proxy.IsDown, proxy.Delay) = (false, TimeSpan.Zero);
+        proxy.Choose = _ => Fault.None;
         await CliAsync(proxy, "projections", "retry", "mlflow");
         var began = Stopwatch.GetTimestamp();
         using var service = Executable.Start(folder, Settings(proxy), "serve", "--urls", "http://127.0.0.1:0");
@@ -79,9 +79,9 @@ public sealed class MlflowOutageFacts : IDisposable
         Assert.All(medians.Values, median => Assert.True(median >= medians["without"] * (1 - MostLost), "Training was slower."));
     }
 
-    private async Task<(string Run, double TokensPerSecond)> RunAsync(HttpFaultProxy proxy, string kind)
+    private async Task<(string Run, double TokensPerSecond)> RunAsync(FaultProxy proxy, string kind)
     {
-        (proxy.IsDown, proxy.Delay) = (kind == "down", kind == "slow" ? TimeSpan.FromSeconds(30) : TimeSpan.Zero);
+        (proxy.Choose, proxy.Lateness) = (_ => kind == "down" ? Fault.Down : Fault.Late, TimeSpan.FromSeconds(30));
         var ended = await Executable.RunAsync(
             folder, kind == "without" ? new Dictionary<string, string>() : Settings(proxy),
             "run", TinyPipeline.Workflow, "--set", $"target={TinyPipeline.Target}", "--set", "corpus=corpus", "--set", "steps=1500", "--no-cache", "-q");
@@ -90,11 +90,11 @@ public sealed class MlflowOutageFacts : IDisposable
         return (run, (await MetricsAsync(proxy, run, "pretrain")).Last(m => m.Name == "tokens_per_second").Value);
     }
 
-    private async Task<IReadOnlyList<(string Name, long Step, double Value)>> MetricsAsync(HttpFaultProxy proxy, string run, string stage) =>
+    private async Task<IReadOnlyList<(string Name, long Step, double Value)>> MetricsAsync(FaultProxy proxy, string run, string stage) =>
         [.. (await CliAsync(proxy, "runs", "logs", run, stage, "-o", "json")).Out.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonNode.Parse(l)!)
             .Where(l => (string?)l["type"] == "metric").Select(l => ((string)l["name"]!, (long)l["step"]!, (double)l["value"]!))];
 
-    private async Task<int> AssertPointsAsync(Uri mlflow, HttpFaultProxy proxy, string run)
+    private async Task<int> AssertPointsAsync(Uri mlflow, FaultProxy proxy, string run)
     {
         using var http = new HttpClient { BaseAddress = new Uri(mlflow, "/api/2.0/mlflow/") };
         var shown = JsonNode.Parse((await CliAsync(proxy, "runs", "show", run, "-o", "json")).Out)!;
@@ -113,7 +113,7 @@ public sealed class MlflowOutageFacts : IDisposable
         return count;
     }
 
-    private Task<Outcome> CliAsync(HttpFaultProxy proxy, params string[] arguments) => Executable.RunAsync(folder, Settings(proxy), arguments);
+    private Task<Outcome> CliAsync(FaultProxy proxy, params string[] arguments) => Executable.RunAsync(folder, Settings(proxy), arguments);
 
-    private static Dictionary<string, string> Settings(HttpFaultProxy proxy) => new() { ["FASTDRAFT_MLFLOW"] = proxy.Address.ToString() };
+    private static Dictionary<string, string> Settings(FaultProxy proxy) => new() { ["FASTDRAFT_MLFLOW"] = proxy.Address.ToString() };
 }

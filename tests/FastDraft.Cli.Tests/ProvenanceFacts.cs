@@ -70,7 +70,7 @@ public sealed class ProvenanceFacts(TinyPipeline tiny)
         }
 
         Assert.Matches(@"\| all \| 3 \| 0 \| \d \| \d\.\d{3} \(\d\.\d{3} to \d\.\d{3}\)", card);
-        Assert.Matches(@"\| corpus \| 60 \| [\d,]+ \| not stated \| sha256:", card);
+        Assert.Matches(@"\| corpus \| 60 \| [\d,]+ \| CC0-1\.0 \| sha256:", card);
         Assert.Matches(@"\| file docs\.jsonl \| \| [\d,]+ \| \| sha256:", card);
         Assert.Contains($"run {tiny.FirstRun} of the workflow 'tiny'", card, StringComparison.Ordinal);
     }

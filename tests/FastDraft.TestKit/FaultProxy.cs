@@ -15,6 +15,9 @@ public enum Fault
     /// <summary>503, and the server never hears of the request.</summary>
     Unavailable,
 
+    /// <summary>The connection breaks, and the server never hears of the request.</summary>
+    Down,
+
     /// <summary>The server does what was asked, and the connection breaks before the answer.</summary>
     Reset,
 
@@ -90,6 +93,12 @@ public sealed class FaultProxy : IAsyncDisposable
             if (fault == Fault.Unavailable)
             {
                 context.Response.StatusCode = StatusCodes.Status503ServiceUnavailable;
+                return;
+            }
+
+            if (fault == Fault.Down)
+            {
+                context.Abort();
                 return;
             }
 

@@ -152,7 +152,7 @@ public static class ModelCard
         {
             // A corpus that was collected since is still told of, by its digest.
             var manifest = await TryTextAsync(store, node.Id, "manifest.json", ct) is { } json ? JsonNode.Parse(json) as JsonObject : null;
-            corpora.Add(new Corpus(node.Kind, node.Id, Number(manifest, "numDocuments") ?? Number(manifest, "numRows"), Number(manifest, "numBytes"), (manifest?["license"] ?? manifest?["licence"]) is JsonValue licence && licence.TryGetValue<string>(out var text) ? text : null));
+            corpora.Add(new Corpus(node.Kind, node.Id, Number(manifest, "numDocuments") ?? Number(manifest, "numRows"), Number(manifest, "numBytes"), manifest?["license"] is JsonValue licence && licence.TryGetValue<string>(out var text) ? text : null));
         }
 
         return corpora;

@@ -33,14 +33,19 @@ internal static class BlobLedger
     /// <summary>Collections that may still delete something.</summary>
     public static IQueryable<CollectionRow> Alive(PipelineDbContext db) => db.Collections.Where(c => c.EndedAt == null && c.ExpiresAt > PipelineDbContext.DatabaseNow());
 
-    /// <summary>Waits until no collection is alive, and says as <see cref="LastOverAsync"/> does.</summary>
+    /// <summary>
+    /// Waits until the collections that are alive now are over, and says as <see cref="LastOverAsync"/> does. Not for those that begin
+    /// meanwhile: where collections follow each other without a pause nobody would ever get through.
+    /// </summary>
     public static async Task<long> WaitUntilOverAsync(PipelineStore store, CancellationToken ct)
     {
+        long? last = null;
         while (true)
         {
             await using (var db = store.Open())
             {
-                if (!await Alive(db).AnyAsync(ct))
+                last ??= await db.Collections.MaxAsync(c => (long?)c.Id, ct) ?? 0;
+                if (!await Alive(db).AnyAsync(c => c.Id <= last, ct))
                 {
                     return await LastOverAsync(db, ct);
                 }

@@ -22,7 +22,7 @@ public sealed class IngestCorpusStage : IStage
     public StageDescriptor Descriptor { get; } = Describe();
 
     public static StageDescriptor Describe() => new(
-        "IngestCorpus", 2, "Reads text sources into a deduplicated corpus with a train and a validation split; of what it has not seen before, if told what it has.",
+        "IngestCorpus", 3, "Reads text sources into a deduplicated corpus with a train and a validation split; of what it has not seen before, if told what it has.",
         [
             new("sources", SettingType.PathList, "Files, folders or globs of txt, md or jsonl (plain or .gz), or the word dotnet-docs.", Required: true, Content: PathContent.Text),
             new("validationFraction", SettingType.Number, "Share of documents kept for validation; at least one of two or more.", 0.02, Minimum: 0, Maximum: 0.5),
@@ -31,6 +31,7 @@ public sealed class IngestCorpusStage : IStage
             new("maxBytes", SettingType.Integer, "Keep a sample of at most this many bytes of text.", Minimum: 1, Unit: "bytes"),
             new("maxBadFraction", SettingType.Number, "Fail when a larger share of rows (lines of txt and md) is bad.", 0.001, Minimum: 0, Maximum: 1),
             new("seed", SettingType.Integer, "Decides which documents validate.", 1),
+            new("license", SettingType.Text, "Licence of the text as its SPDX identifier, such as CC-BY-SA-4.0; model cards name it."),
         ],
         [new("seen", ArtifactKind.SeenDocuments, "What earlier runs have ingested, as FindSeenDocuments gives it; these documents are left out.", Required: false)],
         [
@@ -135,6 +136,7 @@ public sealed class IngestCorpusStage : IStage
                 firstBad = tally.FirstBad is { } first ? $"{Name(first.Path)}:{first.Line}: {first.Why}" : null,
                 validationFraction = fraction,
                 seed,
+                license = context.Text("license"),
                 sources = sources.Select(s => new { source = Name(s.Given), numFiles = s.Files.Count, sha256 = Digest(s.Files, digests) }),
             },
             Json));

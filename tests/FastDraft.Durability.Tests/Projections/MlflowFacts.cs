@@ -130,9 +130,10 @@ public sealed class MlflowFacts(MlflowBackend mlflow) : IDisposable
     public async Task A_server_that_does_what_it_is_told_and_does_not_say_so_gets_nothing_twice()
     {
         Assert.SkipWhen(MlflowServer.Missing is not null, MlflowServer.Missing ?? "");
-        await using var proxy = await HttpFaultProxy.StartAsync(mlflow.Address);
+        await using var proxy = await FaultProxy.StartAsync(mlflow.Address);
         var lost = new HashSet<string>();
-        proxy.LosesAnswer = call => (call.EndsWith("/runs/create", StringComparison.Ordinal) || call.EndsWith("/log-batch", StringComparison.Ordinal)) && lost.Add(call);
+        proxy.Choose = request =>
+            (request.Path.Value!.EndsWith("/runs/create", StringComparison.Ordinal) || request.Path.Value.EndsWith("/log-batch", StringComparison.Ordinal)) && lost.Add(request.Path) ? Fault.Reset : Fault.None;
         await using var host = await StartAsync(proxy.Address);
         var run = await FinishAsync(host, Measure());
         await MlflowBackend.DrainedAsync(host.Store);
@@ -145,14 +146,14 @@ public sealed class MlflowFacts(MlflowBackend mlflow) : IDisposable
     public async Task A_server_that_is_down_and_then_slow_delays_no_run_and_has_every_point_once_afterwards()
     {
         Assert.SkipWhen(MlflowServer.Missing is not null, MlflowServer.Missing ?? "");
-        await using var proxy = await HttpFaultProxy.StartAsync(mlflow.Address);
+        await using var proxy = await FaultProxy.StartAsync(mlflow.Address);
         await using var host = await StartAsync(proxy.Address);
-        proxy.IsDown = true;
+        proxy.Choose = _ => Fault.Down;
         var down = await FinishAsync(host, Measure());
         Assert.Equal(RunState.Succeeded, down.State);
         await UntilAsync(async () => (await new ProjectionStore(host.Store, TimeProvider.System).ListAsync())[0] is { Problem: not null, Quarantined: 0 }, "the projection says what its problem is");
 
-        (proxy.IsDown, proxy.Delay) = (false, TimeSpan.FromSeconds(30));
+        (proxy.Choose, proxy.Lateness) = (_ => Fault.Late, TimeSpan.FromSeconds(30));
         await new ProjectionStore(host.Store, TimeProvider.System).RetryAsync("mlflow");
         var slow = await FinishAsync(host, Measure("slow"));
         Assert.Equal(RunState.Succeeded, slow.State);
@@ -160,7 +161,7 @@ public sealed class MlflowFacts(MlflowBackend mlflow) : IDisposable
 
         // A call that hangs is not waited for when the host stops either; the next one ends it.
         await host.DisposeAsync();
-        proxy.Delay = TimeSpan.Zero;
+        proxy.Choose = _ => Fault.None;
         await using var next = await StartAsync(proxy.Address);
         await MlflowBackend.DrainedAsync(next.Store);
         await AssertPointsAsync(next.Store, down);
