@@ -92,7 +92,7 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
             await Task.Delay(pause);
         }
 
-        await EndedAsync(store, numRuns, TimeSpan.FromMinutes(2));
+        await EndedAsync(store, numRuns, TimeSpan.FromMinutes(4));
         Assert.All(servers, s => Assert.False(s.HasExited));
         await using var db = store.Open();
         Assert.Equal(numRuns, await db.Runs.CountAsync(r => r.State == RunState.Succeeded));
