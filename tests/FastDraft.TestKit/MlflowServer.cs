@@ -1,13 +1,11 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using System.Security.Cryptography;
 
 namespace FastDraft.TestKit;
 
 /// <summary>
-/// A real MLflow server on a free port, with its database and artifacts in a folder of its own. Its environment is built once from the
-/// wheels of the reference assets and kept under the temporary folder.
+/// A real MLflow server on a free port, with its database and artifacts in a folder of its own.
 /// </summary>
 public sealed class MlflowServer : IAsyncDisposable
 {
@@ -19,14 +17,13 @@ public sealed class MlflowServer : IAsyncDisposable
     private MlflowServer(DirectoryInfo folder, Process process, Uri address) => (this.folder, this.process, Address) = (folder, process, address);
 
     /// <summary>Why there is none here; null where there can be one.</summary>
-    public static string? Missing { get; } =
-        !SharedAssets.Present || !Directory.Exists(SharedAssets.Path("wheels")) ? "SKIPPED: MLflow's wheels (../shared/wheels) are not here." : null;
+    public static string? Missing { get; } = WheelEnvironment.Missing("mlflow");
 
     public Uri Address { get; }
 
     public static async Task<MlflowServer> StartAsync()
     {
-        var environment = await EnvironmentAsync();
+        var environment = await WheelEnvironment.GetAsync("mlflow");
         var folder = Directory.CreateTempSubdirectory("fastdraft-mlflow-");
         var port = FreePort();
         string[] command =
@@ -81,48 +78,6 @@ public sealed class MlflowServer : IAsyncDisposable
         catch (Exception e) when (e is HttpRequestException or TaskCanceledException)
         {
             return false;
-        }
-    }
-
-    /// <summary>The virtual environment with what the requirements list, built where it is not there yet.</summary>
-    private static async Task<string> EnvironmentAsync()
-    {
-        var requirements = SharedAssets.Path("wheels", "requirements-mlflow.txt");
-        var key = Convert.ToHexStringLower(SHA256.HashData(await File.ReadAllBytesAsync(requirements)))[..16];
-        var environment = Path.Join(Path.GetTempPath(), $"fastdraft-mlflow-venv-{key}");
-        var ready = Path.Join(environment, "ready");
-        await using var alone = await LockAsync(environment + ".lock");
-        if (!File.Exists(ready))
-        {
-            var start = new ProcessStartInfo(SharedAssets.Path("wheels", "make-venv")) { RedirectStandardError = true };
-            start.ArgumentList.Add("mlflow");
-            start.ArgumentList.Add(environment);
-            using var making = Process.Start(start)!;
-            var error = await making.StandardError.ReadToEndAsync();
-            await making.WaitForExitAsync();
-            if (making.ExitCode != 0)
-            {
-                throw new InvalidOperationException("MLflow's environment could not be made: " + error);
-            }
-
-            await File.WriteAllTextAsync(ready, "");
-        }
-
-        return environment;
-    }
-
-    private static async Task<FileStream> LockAsync(string path)
-    {
-        while (true)
-        {
-            try
-            {
-                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            }
-            catch (IOException)
-            {
-                await Task.Delay(500);
-            }
         }
     }
 
