@@ -6,16 +6,33 @@ namespace FastDraft.Conventions.Tests;
 /// <summary>What a deployment sets is what the code reads, and the page for operators says all of it.</summary>
 public sealed partial class SettingFacts
 {
+    /// <summary>What a process sets for its children, and what tests set.</summary>
+    private static readonly string[] Internal = ["FASTDRAFT_ATTEMPT", "FASTDRAFT_FAILPOINT"];
+
     [Fact]
-    public void Every_variable_in_the_compose_file_is_one_that_the_code_reads()
+    public void Every_variable_of_a_deployment_or_a_document_is_one_that_the_code_reads()
     {
-        var read = Sources().SelectMany(f => Variables().Matches(File.ReadAllText(f)).Select(m => m.Value)).ToHashSet(StringComparer.Ordinal);
-        var set = Variables().Matches(Text("docker-compose.yml") + Text("infra/docker/example.env")).Select(m => m.Value).Distinct();
-        Assert.Subset(read, set.ToHashSet(StringComparer.Ordinal));
+        var read = Read("src").ToHashSet(StringComparer.Ordinal);
+        var deployed = Files("infra").Append("docker-compose.yml").SelectMany(f => Named(f)).Distinct().ToList();
+        Assert.InRange(deployed.Count, 8, 100);
+        Assert.Subset(read, deployed.ToHashSet(StringComparer.Ordinal));
+
+        // The report names what its tests read.
+        var documents = Files("docs").Append("README.md").SelectMany(f => Named(f)).Distinct().ToHashSet(StringComparer.Ordinal);
+        Assert.Subset(read.Union(Read("tests")).ToHashSet(StringComparer.Ordinal), documents);
     }
 
     [Fact]
-    public void Every_secret_of_the_compose_file_must_be_given_and_stands_in_the_example()
+    public void Every_variable_that_the_code_reads_stands_on_the_page_for_operators()
+    {
+        var page = Text("docs/how-to/operate.md");
+        var read = Read("src").Except(Internal).Distinct().ToList();
+        Assert.InRange(read.Count, 20, 100);
+        Assert.DoesNotContain(read, name => !page.Contains($"`{name}", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Every_value_that_the_compose_file_asks_for_must_be_given_and_stands_in_the_example()
     {
         var compose = Text("docker-compose.yml");
         Assert.All(Interpolations().Matches(compose), m => Assert.Contains(":?", m.Value, StringComparison.Ordinal));
@@ -25,30 +42,13 @@ public sealed partial class SettingFacts
         Assert.Equal(asked, example.Select(l => l.TrimEnd('=')).Order(StringComparer.Ordinal));
     }
 
-    [Fact]
-    public void The_compose_file_publishes_the_server_on_this_machine_alone_and_pins_every_image()
-    {
-        var compose = Text("docker-compose.yml");
-        Assert.Equal("127.0.0.1:5080:8080", Assert.Single(Ports().Matches(compose)).Groups[1].Value);
-        Assert.All(Images().Matches(compose), m => Assert.False(m.Groups[1].Value is "" or "latest", m.Value));
-        Assert.NotEmpty(Images().Matches(compose));
-    }
+    private static IEnumerable<string> Read(string top) => Files(top).Where(f => f.EndsWith(".cs", StringComparison.Ordinal) || f.EndsWith(".py", StringComparison.Ordinal))
+        .Where(f => top == "tests" || !f.Contains("/tests/", StringComparison.Ordinal)).SelectMany(Named);
 
-    [Theory]
-    [InlineData("FASTDRAFT_STORE")]
-    [InlineData("FASTDRAFT_S3_")]
-    [InlineData("FASTDRAFT_KEEP_")]
-    [InlineData("FASTDRAFT_GC_")]
-    public void Settings_of_the_store_and_of_retention_are_explained(string prefix)
-    {
-        var page = Text("docs/how-to/operate.md");
-        var read = Sources().SelectMany(f => Variables().Matches(File.ReadAllText(f)).Select(m => m.Value)).Where(v => v.StartsWith(prefix, StringComparison.Ordinal)).Distinct().ToList();
-        Assert.NotEmpty(read);
-        Assert.All(read, name => Assert.Contains($"`{name}`", page, StringComparison.Ordinal));
-    }
+    private static IEnumerable<string> Named(string file) => Variables().Matches(Text(file)).Select(m => m.Value);
 
-    private static IEnumerable<string> Sources() =>
-        Directory.EnumerateFiles(Path.Join(Executable.Repository, "src"), "*.cs", SearchOption.AllDirectories).Where(f => !f.Contains("/obj/", StringComparison.Ordinal));
+    private static IEnumerable<string> Files(string folder) => Directory.EnumerateFiles(Path.Join(Executable.Repository, folder), "*", SearchOption.AllDirectories)
+        .Where(f => !f.Contains("/obj/", StringComparison.Ordinal) && !f.Contains("/node_modules/", StringComparison.Ordinal) && !f.EndsWith(".png", StringComparison.Ordinal)).Select(f => Path.GetRelativePath(Executable.Repository, f));
 
     private static string Text(string file) => File.ReadAllText(Path.Join(Executable.Repository, file));
 
@@ -57,10 +57,4 @@ public sealed partial class SettingFacts
 
     [GeneratedRegex(@"(?<!\$)\$\{([A-Z0-9_]+)[^}]*\}")]
     private static partial Regex Interpolations();
-
-    [GeneratedRegex("ports: \\[\"([^\"]+)\"\\]")]
-    private static partial Regex Ports();
-
-    [GeneratedRegex(@"image: \S+?(?::([^:\s]*))?$", RegexOptions.Multiline)]
-    private static partial Regex Images();
 }
