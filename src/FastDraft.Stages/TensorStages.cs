@@ -77,6 +77,23 @@ internal static class TensorStages
         }
     }
 
+    /// <summary>The tokenizer that a draft has in common with its target.</summary>
+    /// <exception cref="StageFailureException">They have not: another number of tokens, or other tokens.</exception>
+    public static HuggingFaceTokenizer CommonTokenizer(ICausalModel target, string targetFolder, ICausalModel draft, string draftFolder)
+    {
+        if (target.VocabularySize != draft.VocabularySize)
+        {
+            throw new StageFailureException(
+                FailureKind.Data, $"The draft has a vocabulary of {draft.VocabularySize} tokens, the target of {target.VocabularySize}.", "a draft made for this target: AlignVocabulary and PretrainDraft with the same target");
+        }
+
+        var tokenizer = LoadTokenizer(targetFolder);
+        return File.Exists(Path.Join(draftFolder, "tokenizer.json")) && LoadTokenizer(draftFolder).VocabularyDigest() != tokenizer.VocabularyDigest()
+            ? throw new StageFailureException(
+                FailureKind.Data, $"The draft's tokens are not those of the target '{targetFolder}': it was made with another tokenizer.", "the target that the draft was made for")
+            : tokenizer;
+    }
+
     /// <summary>SHA-256 over the weight files' bytes, in shard order: who a model is.</summary>
     public static string WeightsDigest(string folder)
     {

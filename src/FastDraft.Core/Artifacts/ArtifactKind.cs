@@ -13,9 +13,10 @@ public static class ArtifactKind
     public const string Evaluation = "evaluation";
     public const string Onnx = "onnx";
     public const string OpenVinoIr = "openvino-ir";
+    public const string Gguf = "gguf";
     public const string SeenDocuments = "seen-documents";
     public const string Promotion = "promotion";
 
     public static IReadOnlyList<string> All { get; } =
-        [Corpus, Tokenizer, VocabularyMap, TokenShards, Model, Checkpoint, SyntheticCorpus, Evaluation, Onnx, OpenVinoIr, SeenDocuments, Promotion];
+        [Corpus, Tokenizer, VocabularyMap, TokenShards, Model, Checkpoint, SyntheticCorpus, Evaluation, Onnx, OpenVinoIr, Gguf, SeenDocuments, Promotion];
 }

@@ -57,7 +57,8 @@ public sealed record SettingDescriptor(
 
 /// <summary>
 /// An input or output of a stage, typed by artifact kind. Where the setting <see cref="UnlessSetting"/> has a value the stage does not
-/// read the port: it is left unconnected, so that a change of what it would have held runs nothing again.
+/// read the port: it is left unconnected, so that a change of what it would have held runs nothing again. An output that is not
+/// <see cref="Required"/> is there only where the stage wrote it.
 /// </summary>
 public sealed record PortDescriptor(string Name, string Kind, string Description, bool Required = true, string? UnlessSetting = null);
 

@@ -167,6 +167,11 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             {
                 if (!Directory.Exists(folders[output.Name]))
                 {
+                    if (!output.Required)
+                    {
+                        continue;
+                    }
+
                     throw new StageFailureException(FailureKind.Bug, $"The stage did not write its output '{output.Name}'.");
                 }
 

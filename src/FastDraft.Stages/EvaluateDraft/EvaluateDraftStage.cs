@@ -60,24 +60,12 @@ public sealed class EvaluateDraftStage(TimeProvider clock) : IStage
         var targetConfig = TensorStages.Reading(() => DecoderConfig.Load(targetFolder));
         using var target = TensorStages.LoadForDecoding(context, targetFolder);
         using var draft = TensorStages.LoadForDecoding(context, draftFolder, rounded: true);
-        if (target.VocabularySize != draft.VocabularySize)
-        {
-            throw new StageFailureException(
-                FailureKind.Data, $"The draft has a vocabulary of {draft.VocabularySize} tokens, the target of {target.VocabularySize}.", "a draft made for this target: AlignVocabulary and PretrainDraft with the same target");
-        }
-
+        var tokenizer = TensorStages.CommonTokenizer(target, targetFolder, draft, draftFolder);
         var warnings = new List<string>();
         void Warn(string text)
         {
             warnings.Add(text);
             context.Events.Log(text, StageLogLevel.Warning);
-        }
-
-        var tokenizer = TensorStages.LoadTokenizer(targetFolder);
-        if (File.Exists(Path.Join(draftFolder, "tokenizer.json")) && TensorStages.LoadTokenizer(draftFolder).VocabularyDigest() != tokenizer.VocabularyDigest())
-        {
-            throw new StageFailureException(
-                FailureKind.Data, $"The draft's tokens are not those of the target '{targetFolder}': it was made with another tokenizer.", "the target that the draft was made for");
         }
 
         var maxNewTokens = (int)context.Integer("maxNewTokens")!.Value;

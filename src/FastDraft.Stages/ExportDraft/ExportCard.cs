@@ -8,14 +8,12 @@ namespace FastDraft.Stages.ExportDraft;
 
 /// <summary>
 /// README.md of an exported folder: what it is, how it was trained, how to use it and what it is not good for. It is a function of the
-/// draft alone, as the other files are, so that an export of the same draft has the same digest. What depends on runs (evaluation, data,
-/// who and when) is added when somebody asks: <c>fastdraft artifacts card</c>.
+/// draft alone, as the other files are, so that an export of the same draft has the same digest; only figures of a target that was given
+/// hold times. What depends on runs (evaluation, data, who and when) is added when somebody asks: <c>fastdraft artifacts card</c>.
 /// </summary>
 internal static class ExportCard
 {
     public const string FileName = "README.md";
-
-    private const string ParityFile = "parity.json";
 
     private const string HuggingFaceLines = """
         With vLLM:
@@ -103,7 +101,7 @@ internal static class ExportCard
 
     private static void Parity(StringBuilder text, string folder)
     {
-        var file = Path.Combine(folder, ParityFile);
+        var file = Path.Combine(folder, ExportComparison.FileName);
         if (!File.Exists(file) || JsonNode.Parse(File.ReadAllText(file)) is not JsonObject parity)
         {
             return;
@@ -117,11 +115,44 @@ internal static class ExportCard
         }
 
         text.Append("| | |\n|---|---|\n");
-        foreach (var (name, value) in parity)
+        foreach (var (name, value) in parity.Where(p => !IsDeployed(p.Key)))
         {
             Row(text, name, Text(value));
         }
+
+        if (parity["draftSeconds"] is not null)
+        {
+            text.Append("\n## As the draft of its target\n\nMeasured with this folder in this engine, greedily.\n\n| | |\n|---|---|\n");
+            Row(text, "acceptance rate", Number(parity["acceptanceRate"], "P1"));
+            Row(text, "block efficiency", Number(parity["blockEfficiency"], "F2") is { } efficiency ? efficiency + " tokens a call of the target" : null);
+            Row(text, "time of a call (t_draft)", Milliseconds(parity["draftSeconds"]));
+            Row(text, "draft length", Text(parity["draftLength"]));
+            Row(text, "prompts", Text(parity["numAcceptancePrompts"]));
+        }
     }
+
+    /// <summary>README.md over folders of several precisions: what each is worth and takes.</summary>
+    public static void WriteIndex(string folder, string format, IReadOnlyList<string> precisions)
+    {
+        var text = new StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"# Draft model for speculative decoding: {format}\n\nEach folder is whole and says how to use it.\n\n");
+        text.Append("| folder | bytes | identical greedy ids | acceptance rate | block efficiency | time of a call (t_draft) |\n|---|---|---|---|---|---|\n");
+        foreach (var precision in precisions)
+        {
+            var part = Path.Join(folder, precision);
+            var parity = JsonNode.Parse(File.ReadAllText(Path.Join(part, ExportComparison.FileName)))!;
+            var bytes = Directory.EnumerateFiles(part).Sum(f => new FileInfo(f).Length).ToString("N0", CultureInfo.InvariantCulture);
+            text.Append(CultureInfo.InvariantCulture, $"| [{precision}]({precision}/{FileName}) | {bytes} | {Number(parity["greedyAgreement"], "P1") ?? "-"} | {Number(parity["acceptanceRate"], "P1") ?? "-"} | {Number(parity["blockEfficiency"], "F2") ?? "-"} | {Milliseconds(parity["draftSeconds"]) ?? "-"} |\n");
+        }
+
+        File.WriteAllText(Path.Join(folder, FileName), text.ToString());
+    }
+
+    private static bool IsDeployed(string name) => name is "acceptanceRate" or "blockEfficiency" or "draftSeconds" or "draftLength" or "numAcceptancePrompts";
+
+    private static string? Number(JsonNode? value, string format) => value?.GetValue<double>().ToString(format, CultureInfo.InvariantCulture);
+
+    private static string? Milliseconds(JsonNode? seconds) => seconds is null ? null : string.Create(CultureInfo.InvariantCulture, $"{1e3 * seconds.GetValue<double>():F3} ms");
 
     private static string Use(string format) => format switch
     {

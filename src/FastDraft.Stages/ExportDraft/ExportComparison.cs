@@ -9,7 +9,7 @@ namespace FastDraft.Stages.ExportDraft;
 
 /// <summary>
 /// parity.json of an exported folder: how far its engine is from the model it was made of, in float32. An engine that is not here, or
-/// that this process has no binding of, is a reason and not a figure.
+/// that this process has no binding of, is a reason and not a figure. Beside it, where there is a target, what the written model was worth as its draft.
 /// </summary>
 public sealed record ExportComparison(string Engine, string? Version, string Precision, ParityResult? Result, string? Reason)
 {
@@ -17,6 +17,9 @@ public sealed record ExportComparison(string Engine, string? Version, string Pre
 
     /// <summary>The largest difference of a logit that passes as float32 noise.</summary>
     public const double MaxAbsLogitDifference = 1e-3;
+
+    /// <summary>What the written model was worth as a draft; null where it was not measured.</summary>
+    public DeployedFigures? Deployed { get; init; }
 
     private const int NumGreedyTokens = 32;
     private const int MaxPromptTokens = 24;
@@ -27,10 +30,12 @@ public sealed record ExportComparison(string Engine, string? Version, string Pre
     private bool IsExact => Precision == ModelExport.NameOf(WeightPrecision.F32);
 
     /// <summary>Loads the folder in its engine and decodes some prompts with it and with the reference.</summary>
+    /// <param name="deployed">Measures the written model further, as it was loaded.</param>
     /// <param name="openVinoLibrary">Where OpenVINO's C library is; null: where it is usually found.</param>
     /// <exception cref="ExportException">The engine refuses the folder.</exception>
     public static ExportComparison Measure(
-        ICausalModel reference, string folder, ExportFormat format, WeightPrecision precision, int numPrompts, string? openVinoLibrary = null)
+        ICausalModel reference, string folder, ExportFormat format, WeightPrecision precision, int numPrompts, string? openVinoLibrary = null,
+        Func<ICausalModel, DeployedFigures>? deployed = null)
     {
         var name = ModelExport.NameOf(precision);
         if (format == ExportFormat.Gguf)
@@ -70,7 +75,8 @@ public sealed record ExportComparison(string Engine, string? Version, string Pre
 
             using (model)
             {
-                return new(engine, version, name, Parity.Measure(reference, model, Prompts(reference, numPrompts), GreedyTokens(reference)), null);
+                var parity = Parity.Measure(reference, model, Prompts(reference, numPrompts), GreedyTokens(reference));
+                return new(engine, version, name, parity, null) { Deployed = deployed?.Invoke(model) };
             }
         }
         catch (Exception e) when (e is OpenVinoException or Microsoft.ML.OnnxRuntime.OnnxRuntimeException)
@@ -100,6 +106,15 @@ public sealed record ExportComparison(string Engine, string? Version, string Pre
             ["ran"] = Result is not null,
             ["reason"] = Reason,
         };
+        if (Deployed is { } d)
+        {
+            parity["acceptanceRate"] = double.IsFinite(d.AcceptanceRate) ? d.AcceptanceRate : null;
+            parity["blockEfficiency"] = double.IsFinite(d.BlockEfficiency) ? d.BlockEfficiency : null;
+            parity["draftSeconds"] = d.DraftSeconds;
+            parity["draftLength"] = d.DraftLength;
+            parity["numAcceptancePrompts"] = d.NumPrompts;
+        }
+
         File.WriteAllText(Path.Combine(folder, FileName), parity.ToJsonString(Indented) + "\n");
     }
 

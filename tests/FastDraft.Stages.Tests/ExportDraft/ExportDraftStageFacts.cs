@@ -19,7 +19,7 @@ public sealed class ExportDraftStageFacts : IDisposable
     {
         Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
         var draft = SharedAssets.Path("data", "stories260K");
-        await new ExportDraftStage(LoadOnnx).ExecuteAsync(Context(draft), CancellationToken.None);
+        await new ExportDraftStage(LoadOnnx, TimeProvider.System).ExecuteAsync(Context(draft), CancellationToken.None);
 
         Assert.Equal(
             File.ReadAllBytes(Path.Combine(draft, "model.safetensors")), File.ReadAllBytes(Path.Combine(_folder, "model", "model.safetensors")));
@@ -36,10 +36,80 @@ public sealed class ExportDraftStageFacts : IDisposable
     }
 
     [Fact]
+    public async Task Formats_and_precisions_are_the_ones_asked_for_each_measured_as_a_draft_where_it_runs()
+    {
+        Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
+        var draft = SharedAssets.Path("data", "stories260K");
+        var prompts = Path.Combine(_folder, "prompts.jsonl");
+        File.WriteAllLines(prompts, ["{\"text\":\"Once upon a time\"}", "{\"text\":\"Lily saw a big dog\"}"]);
+        var context = Context(draft, new JsonObject
+        {
+            ["formats"] = new JsonArray("onnx", "gguf"),
+            ["precisions"] = new JsonArray("f32", "int8", "q8_0"),
+            ["target"] = draft,
+            ["prompts"] = new JsonArray(prompts),
+            ["maxNewTokens"] = 40,
+        });
+        await new ExportDraftStage(LoadOnnx, TimeProvider.System).ExecuteAsync(context, CancellationToken.None);
+
+        Assert.False(Directory.Exists(Path.Combine(_folder, "openvino")));
+        Assert.True(File.Exists(Path.Combine(_folder, "gguf", "q8_0", "model.gguf")));
+        Assert.Contains("llama.cpp", Parity("gguf/q8_0")["reason"]!.GetValue<string>(), StringComparison.Ordinal);
+
+        // The target is the draft itself: in float32 everything is accepted.
+        var whole = Parity("onnx/f32");
+        Assert.Equal(1, whole["acceptanceRate"]!.GetValue<double>());
+        var less = Parity("onnx/int8");
+        Assert.InRange(less["acceptanceRate"]!.GetValue<double>(), 0.9, 1);
+        Assert.InRange(less["blockEfficiency"]!.GetValue<double>(), 4, 5);
+        Assert.InRange(less["draftSeconds"]!.GetValue<double>(), 1e-7, 1);
+        Assert.Equal(less["acceptanceRate"]!.GetValue<double>(), _events.Metrics["export_onnx_int8_acceptance_rate"]);
+
+        var card = File.ReadAllText(Path.Combine(_folder, "onnx", "int8", "README.md"));
+        Assert.Contains("As the draft of its target", card, StringComparison.Ordinal);
+        Assert.Contains("t_draft", card, StringComparison.Ordinal);
+        Assert.Contains("assistant_model", card, StringComparison.Ordinal);
+        Assert.Contains("vllm serve", card, StringComparison.Ordinal);
+        Assert.Contains("--model-draft", File.ReadAllText(Path.Combine(_folder, "gguf", "q8_0", "README.md")), StringComparison.Ordinal);
+        Assert.Contains("| [int8](int8/README.md)", File.ReadAllText(Path.Combine(_folder, "onnx", "README.md")), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("""{ "formats": ["tflite"] }""", "tflite")]
+    [InlineData("""{ "precisions": ["int3"] }""", "f32")]
+    [InlineData("""{ "formats": ["onnx"], "precisions": ["f32", "q8_0"] }""", "q8_0")]
+    [InlineData("""{ "formats": ["onnx"], "precisions": ["f16"] }""", "f32, int8, int4")]
+    [InlineData("""{ "prompts": ["absent.jsonl"] }""", "target")]
+    [InlineData("""{ "target": "absent" }""", "prompts")]
+    public async Task What_no_format_has_is_a_config_failure_before_anything_is_written(string settings, string named)
+    {
+        Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
+        var failure = await Assert.ThrowsAsync<StageFailureException>(() => new ExportDraftStage(LoadOnnx, TimeProvider.System).ExecuteAsync(
+            Context(SharedAssets.Path("data", "stories260K"), JsonNode.Parse(settings)!.AsObject()), CancellationToken.None));
+        Assert.Equal(FailureKind.Config, failure.Kind);
+        Assert.Contains(named, failure.Message + failure.Hint, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Path.Combine(_folder, "onnx")));
+    }
+
+    [Fact]
+    public async Task A_draft_of_another_vocabulary_than_the_target_is_a_data_failure()
+    {
+        Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
+        var prompts = Path.Combine(_folder, "prompts.jsonl");
+        File.WriteAllText(prompts, "{\"text\":\"Once upon a time\"}");
+        var settings = new JsonObject { ["target"] = SharedAssets.Path("models", "target-28m"), ["prompts"] = new JsonArray(prompts) };
+        var failure = await Assert.ThrowsAsync<StageFailureException>(() => new ExportDraftStage(LoadOnnx, TimeProvider.System).ExecuteAsync(
+            Context(SharedAssets.Path("data", "stories260K"), settings), CancellationToken.None));
+        Assert.Equal(FailureKind.Data, failure.Kind);
+        Assert.Contains("512", failure.Message, StringComparison.Ordinal);
+        Assert.Contains("8192", failure.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task An_export_that_differs_from_the_draft_is_a_bug()
     {
         Assert.SkipUnless(SharedAssets.Present, SharedAssets.Missing);
-        var stage = new ExportDraftStage(folder => new Shifted(LoadOnnx(folder)));
+        var stage = new ExportDraftStage(folder => new Shifted(LoadOnnx(folder)), TimeProvider.System);
         var failure = await Assert.ThrowsAsync<StageFailureException>(
             () => stage.ExecuteAsync(Context(SharedAssets.Path("data", "stories260K")), CancellationToken.None));
         Assert.Equal(FailureKind.Bug, failure.Kind);
@@ -49,7 +119,7 @@ public sealed class ExportDraftStageFacts : IDisposable
     public async Task A_folder_that_is_no_model_is_a_data_failure()
     {
         var failure = await Assert.ThrowsAsync<StageFailureException>(
-            () => new ExportDraftStage(LoadOnnx).ExecuteAsync(Context(Directory.CreateDirectory(Path.Combine(_folder, "empty")).FullName), CancellationToken.None));
+            () => new ExportDraftStage(LoadOnnx, TimeProvider.System).ExecuteAsync(Context(Directory.CreateDirectory(Path.Combine(_folder, "empty")).FullName), CancellationToken.None));
         Assert.Equal(FailureKind.Data, failure.Kind);
     }
 
@@ -62,14 +132,23 @@ public sealed class ExportDraftStageFacts : IDisposable
 
     private JsonNode Parity(string port) => JsonNode.Parse(File.ReadAllText(Path.Combine(_folder, port, "parity.json")))!;
 
-    private StageContext Context(string draft) => new(
-        new JsonObject { ["numParityPrompts"] = 2, ["openVinoLibrary"] = Path.Combine(_folder, "absent.so") },
-        new Dictionary<string, string> { ["draft"] = draft },
-        new[] { "model", "onnx", "openvino" }.ToDictionary(p => p, p => Path.Combine(_folder, p)),
-        _folder,
-        _folder,
-        "cpu",
-        _events);
+    private StageContext Context(string draft, JsonObject? more = null)
+    {
+        var settings = new JsonObject { ["numParityPrompts"] = 2, ["openVinoLibrary"] = Path.Combine(_folder, "absent.so") };
+        foreach (var (name, value) in more ?? [])
+        {
+            settings[name] = value?.DeepClone();
+        }
+
+        return new(
+            settings,
+            new Dictionary<string, string> { ["draft"] = draft },
+            new[] { "model", "onnx", "openvino", "gguf" }.ToDictionary(p => p, p => Path.Combine(_folder, p)),
+            _folder,
+            _folder,
+            "cpu",
+            _events);
+    }
 
     private sealed class Recorder : IStageEvents
     {
