@@ -45,6 +45,21 @@ if (args is ["lineage", ..])
     return await FastDraft.Benchmarks.LineageTime.RunAsync(args[1..]);
 }
 
+if (args is ["service-host", var data])
+{
+    return await FastDraft.Benchmarks.ServiceLoad.ServeAsync(data);
+}
+
+if (args is ["service-worker", ..])
+{
+    return await FastDraft.Benchmarks.ServiceLoad.WorkAsync(args[1..]);
+}
+
+if (args is ["service", ..])
+{
+    return await FastDraft.Benchmarks.ServiceLoad.RunAsync(args[1..]);
+}
+
 if (args is ["openvino-ir", var source, var destination])
 {
     FastDraft.Export.OpenVino.OpenVinoModelWriter.Write(source, destination);
@@ -62,6 +77,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks validate <workflow.json> [activities=200] [runs=20]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks dispatch [stages=100]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks lineage [artifacts=100000] [depth=20] [families=5] (FASTDRAFT_DATABASE: PostgreSQL, otherwise SQLite)");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks service [seconds of load=60] [clients=200] [MiB of flood=1024]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
     return 64;
 }

@@ -1,27 +1,40 @@
 using System.CommandLine;
+using System.Reflection;
 using FastDraft.Cli;
 using FastDraft.Core.Stages;
 using FastDraft.Server.Worker;
 using FastDraft.Stages;
 
-// A worker is one attempt of one stage, started by the host; it is not a command for people.
-if (args is ["worker", ..])
+// What scripts ask often is answered before anything else is loaded.
+return args is ["--version"] ? TellVersion() : await RunAsync(args);
+
+static int TellVersion()
 {
-    return await WorkerProgram.RunAsync(args[1..], BuiltinStages.Create());
+    Console.Out.WriteLine(typeof(CommandLine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion);
+    return 0;
 }
 
-using var interrupts = new Interrupts();
-var parsed = CommandLine.Build(interrupts).Parse(args);
-if (parsed.Errors.Count > 0)
+static async Task<int> RunAsync(string[] args)
 {
-    foreach (var error in parsed.Errors)
+    // A worker is one attempt of one stage, started by the host; it is not a command for people.
+    if (args is ["worker", ..])
     {
-        Console.Error.WriteLine("error: " + error.Message);
+        return await WorkerProgram.RunAsync(args[1..], BuiltinStages.Create());
     }
 
-    Console.Error.WriteLine("  try: fastdraft --help");
-    return ExitCode.Config;
-}
+    using var interrupts = new Interrupts();
+    var parsed = CommandLine.Build(interrupts).Parse(args);
+    if (parsed.Errors.Count > 0)
+    {
+        foreach (var error in parsed.Errors)
+        {
+            Console.Error.WriteLine("error: " + error.Message);
+        }
 
-// Signals are ours: a run that is stopped in order takes its workers with it first.
-return await parsed.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, interrupts.First);
+        Console.Error.WriteLine("  try: fastdraft --help");
+        return ExitCode.Config;
+    }
+
+    // Signals are ours: a run that is stopped in order takes its workers with it first.
+    return await parsed.InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null }, interrupts.First);
+}

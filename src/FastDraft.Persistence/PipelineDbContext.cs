@@ -41,6 +41,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
     public DbSet<AuditRow> Audit => Set<AuditRow>();
     public DbSet<AuditHeadRow> AuditHead => Set<AuditHeadRow>();
     public DbSet<CredentialRow> Credentials => Set<CredentialRow>();
+    public DbSet<IdempotencyKeyRow> IdempotencyKeys => Set<IdempotencyKeyRow>();
 
     /// <summary>What this context's transactions did; written when they commit.</summary>
     internal List<(Guid Transaction, AuditEntry Entry)> Acts { get; } = [];
@@ -85,6 +86,7 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         modelBuilder.ApplyConfiguration<MlflowRunRow>(mlflow).ApplyConfiguration<MlflowAttemptRow>(mlflow);
         modelBuilder.ApplyConfiguration(new ExternalFileConfiguration());
         modelBuilder.ApplyConfiguration(new CredentialConfiguration());
+        modelBuilder.ApplyConfiguration(new IdempotencyKeyConfiguration());
         var audit = new AuditConfiguration();
         modelBuilder.ApplyConfiguration<AuditRow>(audit).ApplyConfiguration<AuditHeadRow>(audit);
         var run = modelBuilder.Entity<RunRow>().ToTable("runs");
@@ -116,7 +118,10 @@ public sealed class PipelineDbContext(DbContextOptions<PipelineDbContext> option
         port.HasIndex(r => new { r.Digest, r.IsOutput });
         port.HasOne<StageRunRow>().WithMany().HasForeignKey(r => r.StageRunId);
         var metric = modelBuilder.Entity<MetricRow>().ToTable("metrics");
-        metric.HasIndex(r => r.AttemptId);
+        metric.HasIndex(r => new { r.AttemptId, r.Id });
+
+        // A curve of a million points is drawn from some hundreds of them, which are looked up one by one.
+        metric.HasIndex(r => new { r.AttemptId, r.Name, r.Id });
         metric.HasOne<AttemptRow>().WithMany().HasForeignKey(r => r.AttemptId);
         var journal = modelBuilder.Entity<JournalRow>().ToTable("journal");
         journal.HasIndex(r => r.RunId);

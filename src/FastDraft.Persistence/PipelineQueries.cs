@@ -242,24 +242,112 @@ public sealed class PipelineQueries(PipelineDatabase database, string logFolder)
     }
 
     /// <summary>
-    /// The metric points of an attempt as curves: of each metric at most about <paramref name="numPoints"/> points, each the mean of a span of
-    /// steps, so that a curve of a million points costs as much to draw as one of a thousand.
+    /// A page of an attempt's log: lines after the chunk of that number, whole chunks of at most so many characters together, but at least one.
+    /// </summary>
+    public async Task<(IReadOnlyList<string> Lines, int Last)> LogPageAsync(Guid attempt, int after, int maxChars, CancellationToken ct = default)
+    {
+        const int MaxChunks = 256;
+        await using var db = new PipelineDbContext(options);
+        var chunks = db.AttemptLog.AsNoTracking().Where(l => l.AttemptId == attempt && l.Number > after).OrderBy(l => l.Number);
+        var (last, chars) = (after, 0L);
+        foreach (var chunk in await chunks.Take(MaxChunks).Select(l => new { l.Number, l.Lines.Length }).ToListAsync(ct))
+        {
+            chars += chunk.Length;
+            if (chars > maxChars && last > after)
+            {
+                break;
+            }
+
+            last = chunk.Number;
+        }
+
+        var texts = last == after ? [] : await chunks.Where(l => l.Number <= last).Select(l => l.Lines).ToListAsync(ct);
+        return ([.. texts.SelectMany(t => t.Split('\n', StringSplitOptions.RemoveEmptyEntries))], last);
+    }
+
+    /// <summary>
+    /// The metric points of an attempt as curves of about <paramref name="numPoints"/> points each. A curve of some thousand points is drawn from
+    /// the mean of each span of steps; a longer one from every so many-th point, looked up by itself, so that a million cost no more.
     /// </summary>
     public async Task<IReadOnlyList<CurvePoint>> CurvesAsync(Guid attempt, int numPoints, CancellationToken ct = default)
     {
+        const int MaxCurves = 100;
         await using var db = new PipelineDbContext(options);
-        var points = db.Metrics.Where(m => m.AttemptId == attempt);
-        var span = Math.Max(1, (await points.MaxAsync(m => (long?)m.Step, ct) ?? 0) / numPoints);
-        return [.. (await points.GroupBy(m => new { m.Name, Span = m.Step / span })
-            .Select(g => new { g.Key.Name, Step = g.Max(m => m.Step), Value = g.Average(m => m.Value), Last = g.Max(m => m.Id) }).ToListAsync(ct))
-            .OrderBy(p => p.Step).Select(p => new CurvePoint(p.Name, p.Step, p.Value, p.Last))];
+        var curves = new List<CurvePoint>();
+        var name = "";
+        for (var i = 0; i < MaxCurves; i++)
+        {
+            var before = name;
+            name = await db.Metrics.Where(m => m.AttemptId == attempt && string.Compare(m.Name, before) > 0).OrderBy(m => m.Name).Select(m => m.Name).FirstOrDefaultAsync(ct);
+            if (name is null)
+            {
+                break;
+            }
+
+            curves.AddRange(await CurveAsync(db, attempt, name, numPoints, ct));
+        }
+
+        return [.. curves.OrderBy(p => p.Step)];
+    }
+
+    private static async Task<List<CurvePoint>> CurveAsync(PipelineDbContext db, Guid attempt, string name, int numPoints, CancellationToken ct)
+    {
+        const int MostToAverage = 10_000;
+        var points = db.Metrics.Where(m => m.AttemptId == attempt && m.Name == name);
+        var first = await points.OrderBy(m => m.Id).Select(m => new CurvePoint(m.Name, m.Step, m.Value, m.Id)).FirstAsync(ct);
+        var last = await points.OrderByDescending(m => m.Id).Select(m => new CurvePoint(m.Name, m.Step, m.Value, m.Id)).FirstAsync(ct);
+        if (await points.Take(MostToAverage + 1).CountAsync(ct) <= MostToAverage)
+        {
+            var span = Math.Max(1, Math.Max(first.Step, last.Step) / numPoints);
+            return [.. (await points.GroupBy(m => m.Step / span).Select(g => new { Step = g.Max(m => m.Step), Value = g.Average(m => m.Value), Last = g.Max(m => m.Id) }).ToListAsync(ct))
+                .Select(p => new CurvePoint(name, p.Step, p.Value, p.Last))];
+        }
+
+        var stride = Math.Max(1, (last.Last - first.Last) / numPoints);
+        var places = await db.Database.SqlQuery<CurvePoint>(
+            $"""
+            WITH RECURSIVE places(id) AS (
+                SELECT CAST({first.Last} AS bigint)
+                UNION ALL
+                SELECT (SELECT MIN(m."Id") FROM metrics AS m WHERE m."AttemptId" = {attempt} AND m."Name" = {name} AND m."Id" >= p.id + {stride}) FROM places AS p WHERE p.id < {last.Last})
+            SELECT m."Name", m."Step", m."Value", m."Id" AS "Last" FROM places AS p JOIN metrics AS m ON m."Id" = p.id
+            """).ToListAsync(ct);
+        return places.Any(p => p.Last == last.Last) ? places : [.. places, last];
     }
 
     /// <summary>The points of an attempt that came after the one of that number.</summary>
-    public async Task<IReadOnlyList<CurvePoint>> MetricsAsync(Guid attempt, long after, CancellationToken ct = default)
+    /// <param name="name">Of one metric; null: of all.</param>
+    public async Task<IReadOnlyList<CurvePoint>> MetricsAsync(Guid attempt, long after, string? name = null, int limit = 10_000, CancellationToken ct = default)
     {
         await using var db = new PipelineDbContext(options);
-        return await db.Metrics.Where(m => m.AttemptId == attempt && m.Id > after).OrderBy(m => m.Id).Take(10_000).Select(m => new CurvePoint(m.Name, m.Step, m.Value, m.Id)).ToListAsync(ct);
+        return await db.Metrics.Where(m => m.AttemptId == attempt && m.Id > after && (name == null || m.Name == name)).OrderBy(m => m.Id).Take(limit)
+            .Select(m => new CurvePoint(m.Name, m.Step, m.Value, m.Id)).ToListAsync(ct);
+    }
+
+    /// <summary>Of attempts: the number of the last chunk of the log and of the newest metric point.</summary>
+    public async Task<IReadOnlyDictionary<Guid, AttemptHead>> HeadsAsync(IReadOnlyList<Guid> attempts, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        var heads = await db.Attempts.Where(a => EF.Parameter(attempts).Contains(a.Id)).Select(a => new
+        {
+            a.Id, Chunk = db.AttemptLog.Where(l => l.AttemptId == a.Id).Max(l => (int?)l.Number), Metric = db.Metrics.Where(m => m.AttemptId == a.Id).Max(m => (long?)m.Id),
+        }).ToListAsync(ct);
+        return heads.ToDictionary(h => h.Id, h => new AttemptHead(h.Chunk ?? 0, h.Metric ?? 0));
+    }
+
+    /// <summary>The number of the point that so many newer ones of its attempt follow; 0 where there are not as many.</summary>
+    public async Task<long> MetricBeforeAsync(Guid attempt, int numNewer, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await db.Metrics.Where(m => m.AttemptId == attempt).OrderByDescending(m => m.Id).Skip(numNewer).Select(m => m.Id).FirstOrDefaultAsync(ct);
+    }
+
+    /// <summary>What a workflow wrote of itself in a run, after the record of that number.</summary>
+    public async Task<IReadOnlyList<(long Id, DateTimeOffset At, string Text)>> LinesAsync(Guid run, long after, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return [.. (await db.Journal.AsNoTracking().Where(j => j.RunId == run && j.Id > after && j.Event == "WriteLine").OrderBy(j => j.Id).Take(1000).ToListAsync(ct))
+            .Select(j => (j.Id, Time(j.At)!.Value, j.Text ?? ""))];
     }
 
     public async Task<IReadOnlyList<MetricView>> MetricsAsync(Guid runId, CancellationToken ct = default)

@@ -30,6 +30,11 @@ public sealed record MetricView(string Stage, string ActivityId, int Attempt, st
 /// <summary>A point of a curve. <paramref name="Last"/> is the number of the newest metric point in it.</summary>
 public sealed record CurvePoint(string Name, long Step, double Value, long Last);
 
+/// <summary>How far an attempt has come in telling of itself.</summary>
+/// <param name="Chunk">The number of the last chunk of its log; 0: none.</param>
+/// <param name="Metric">The number of its newest metric point; 0: none.</param>
+public readonly record struct AttemptHead(int Chunk, long Metric);
+
 /// <summary>A shortened id fits several things.</summary>
 public sealed class AmbiguousReferenceException(string reference, IReadOnlyList<string> candidates)
     : Exception($"'{reference}' fits {string.Join(", ", candidates)}.")

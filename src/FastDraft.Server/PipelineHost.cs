@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
@@ -8,9 +9,15 @@ using FastDraft.Server.Events;
 using FastDraft.Server.Projections;
 using FastDraft.Server.Retention;
 using FastDraft.Server.Scheduling;
+using FastDraft.Server.Web;
 using Hangfire;
 
 namespace FastDraft.Server;
+
+/// <summary>How a run is repeated.</summary>
+/// <param name="Settings">Of stages, by activity id: settings and their new values; null takes a value back to what it is by default.</param>
+/// <param name="BypassCache">Run every stage, reuse nothing.</param>
+public sealed record RunRetry(IReadOnlyDictionary<string, JsonObject>? Settings = null, bool BypassCache = false, IdempotencyKey? Key = null);
 
 /// <summary>
 /// The runtime of one process, alone on its data folder or one of several on a database. The tables are the truth: a job carries a stage
@@ -31,6 +38,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private readonly LeaseOwner owner;
     private readonly Sweeper sweeper;
     private readonly KeyBuilder keys;
+    private readonly PipelineOptions options;
     private readonly TimeProvider clock;
     private readonly IReadOnlyList<IProjection> projections;
     private Task reconciling = Task.CompletedTask;
@@ -41,6 +49,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
         Store = store;
+        this.options = options;
         clock = options.Clock;
         Definitions = new DefinitionStore(store, options);
         owner = new LeaseOwner(store.DataFolder);
@@ -95,10 +104,11 @@ public sealed class PipelineHost : IAsyncDisposable
         return host;
     }
 
+    /// <exception cref="KeyReusedException">The key was used for another request.</exception>
     public async Task<Guid> SubmitAsync(
         WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache = false, string? triggerActivityId = null,
-        string? correlationId = null, CancellationToken ct = default) =>
-        await SubmitAsync(definition, inputs, bypassCache, new WorkflowStart(TriggerActivityId: triggerActivityId, CorrelationId: correlationId), null, ct);
+        string? correlationId = null, IdempotencyKey? key = null, CancellationToken ct = default) =>
+        await SubmitAsync(definition, inputs, bypassCache, new WorkflowStart(TriggerActivityId: triggerActivityId, CorrelationId: correlationId), [], key, ct);
 
     /// <summary>Makes this host responsible for a run; needed only where it does not take up all of them.</summary>
     public void TakeUp(Guid runId) => reconciler.TakeUp(runId);
@@ -106,9 +116,10 @@ public sealed class PipelineHost : IAsyncDisposable
     public IAsyncEnumerable<RunEvent> WatchAsync(Guid runId, CancellationToken ct = default) => Store.WatchAsync(runId, ct);
 
     /// <summary>Hands an event to every run that waits for it, and starts the published workflows that it triggers.</summary>
-    public async Task<EventReach> PublishEventAsync(string eventName, JsonNode? payload = null, string? correlationId = null, CancellationToken ct = default)
+    /// <exception cref="KeyReusedException">The key was used for another request.</exception>
+    public async Task<EventReach> PublishEventAsync(string eventName, JsonNode? payload = null, string? correlationId = null, IdempotencyKey? key = null, CancellationToken ct = default)
     {
-        var reached = await engine.PublishAsync(eventName, payload, correlationId, ct);
+        var reached = await engine.PublishAsync(eventName, payload, correlationId, key, ct);
         reconciler.Wake();
         return reached;
     }
@@ -121,11 +132,27 @@ public sealed class PipelineHost : IAsyncDisposable
     }
 
     /// <summary>A new run of the same definition and inputs: what had succeeded is cached, what was killed resumes.</summary>
-    public async Task<Guid> RetryAsync(Guid runId, CancellationToken ct = default)
+    public Task<Guid> RetryAsync(Guid runId, CancellationToken ct = default) => RetryAsync(runId, new RunRetry(), ct);
+
+    /// <summary>A new run of the same inputs, with other settings where the retry says so.</summary>
+    /// <exception cref="StageFailureException">A stage or setting is not there, or its value cannot be.</exception>
+    /// <exception cref="KeyReusedException">The key was used for another request.</exception>
+    public async Task<Guid> RetryAsync(Guid runId, RunRetry retry, CancellationToken ct = default)
     {
         var run = await Queries.GetRunAsync(runId, ct) ?? throw new ArgumentException($"There is no run {runId}.", nameof(runId));
-        return await SubmitAsync(
-            WorkflowDefinition.Parse(run.DefinitionJson), JsonSerializer.Deserialize<Dictionary<string, JsonNode?>>(run.InputsJson)!, false, new WorkflowStart(), runId, ct);
+        var (definition, cause) = (WorkflowDefinition.Parse(run.DefinitionJson), new JsonObject { ["retried"] = runId.ToString() });
+        var inputs = JsonSerializer.Deserialize<Dictionary<string, JsonNode?>>(run.InputsJson)!;
+        if (retry.Settings is { Count: > 0 } settings)
+        {
+            definition = EditedSettings.Apply(definition, options.Stages, settings, path => options.ResolvePath?.Invoke(path, Environment.CurrentDirectory) ?? Path.GetFullPath(path));
+            cause["settings"] = new JsonObject(settings.Select(s => KeyValuePair.Create(s.Key, (JsonNode?)s.Value.DeepClone())));
+            if (RunInputs.Check(options, definition, inputs) is [var problem, ..])
+            {
+                throw new StageFailureException(problem.Kind, $"{problem.Where}: {problem.Message}", problem.Hint);
+            }
+        }
+
+        return await SubmitAsync(definition, inputs, retry.BypassCache, new WorkflowStart(), cause, retry.Key, ct);
     }
 
     /// <summary>Stops the workers; unfinished runs stay in the tables and are taken up by the next host.</summary>
@@ -187,11 +214,11 @@ public sealed class PipelineHost : IAsyncDisposable
     public Task TickScheduleAsync(Guid scheduleId) => schedules.TickAsync(scheduleId, stop.Token);
 
     private async Task<Guid> SubmitAsync(
-        WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, WorkflowStart start, Guid? retried, CancellationToken ct)
+        WorkflowDefinition definition, IReadOnlyDictionary<string, JsonNode?> inputs, bool bypassCache, WorkflowStart start, JsonObject cause, IdempotencyKey? key, CancellationToken ct)
     {
         var id = Guid.CreateVersion7();
         TakeUp(id);
-        await engine.SubmitAsync(RunEngine.Pending(id, definition, inputs, start, clock.GetUtcNow(), bypassCache), retried, ct);
+        id = await engine.SubmitAsync(RunEngine.Pending(id, definition, inputs, start, clock.GetUtcNow(), bypassCache), cause, key, ct);
         Failpoint.Reach(Failpoint.Submitted);
         reconciler.Wake();
         return id;

@@ -233,7 +233,7 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
                 await using var db = store.Open();
                 if (!await db.Runs.AnyAsync(r => r.Id == id))
                 {
-                    await engine.SubmitAsync(RunEngine.Pending(id, definition, new Dictionary<string, JsonNode?>(), new WorkflowStart(), TimeProvider.System.GetUtcNow()), retried: null, CancellationToken.None);
+                    await engine.SubmitAsync(RunEngine.Pending(id, definition, new Dictionary<string, JsonNode?>(), new WorkflowStart(), TimeProvider.System.GetUtcNow()), [], null, CancellationToken.None);
                 }
 
                 return;

@@ -24,6 +24,9 @@ public sealed class RunningService : IAsyncLifetime
 
     public string DataFolder => Path.Join(folder.Path, "data");
 
+    /// <summary>Whether some file stands where the designer's are, beside the data folder.</summary>
+    public bool HasStudio { get; init; }
+
     /// <summary>Signed in as an admin named <see cref="Admin"/>.</summary>
     public HttpClient Http { get; private set; } = null!;
 
@@ -44,8 +47,14 @@ public sealed class RunningService : IAsyncLifetime
             Stages = BuiltinStages.Descriptors,
             WorkflowFolder = Path.Join(TestFolder.Repository, "workflows"),
         };
+        var studio = Path.Join(folder.Path, "studio");
+        if (HasStudio)
+        {
+            await File.WriteAllTextAsync(Path.Join(Directory.CreateDirectory(studio).FullName, "known.js"), "known");
+        }
+
         host = await PipelineHost.StartAsync(options);
-        web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") });
+        web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0"), StudioFolder = HasStudio ? studio : null });
         Credentials = new CredentialStore(host.Store, options.Clock);
         Http = Client(await TokenAsync(Admin, Role.Admin));
     }

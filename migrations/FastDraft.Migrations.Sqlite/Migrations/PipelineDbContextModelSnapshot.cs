@@ -403,6 +403,32 @@ namespace FastDraft.Migrations.Sqlite.Migrations
                     b.ToTable("gate_decisions", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.IdempotencyKeyRow", b =>
+                {
+                    b.Property<string>("Actor")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("Key")
+                        .HasColumnType("TEXT");
+
+                    b.Property<string>("AnswerJson")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("INTEGER");
+
+                    b.Property<string>("RequestDigest")
+                        .IsRequired()
+                        .HasColumnType("TEXT");
+
+                    b.HasKey("Actor", "Key");
+
+                    b.HasIndex("CreatedAt");
+
+                    b.ToTable("idempotency_keys", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.JournalRow", b =>
                 {
                     b.Property<long>("Id")
@@ -508,7 +534,9 @@ namespace FastDraft.Migrations.Sqlite.Migrations
 
                     b.HasKey("Id");
 
-                    b.HasIndex("AttemptId");
+                    b.HasIndex("AttemptId", "Id");
+
+                    b.HasIndex("AttemptId", "Name", "Id");
 
                     b.ToTable("metrics", (string)null);
                 });

@@ -106,12 +106,14 @@ internal static class RunsCommand
         });
 
         var quiet = SharedOptions.NewQuiet();
-        var retry = new Command("retry", "Run a workflow again with the same inputs; finished stages are reused") { run, quiet, SharedOptions.Data, SharedOptions.Format };
+        var set = new Option<string[]>("--set") { Description = "Another setting of a stage: stage.setting=value; may be given several times", DefaultValueFactory = _ => [] };
+        var noCache = new Option<bool>("--no-cache") { Description = "Run every stage, reuse nothing" };
+        var retry = new Command("retry", "Run a workflow again with the same inputs; finished stages are reused") { run, set, noCache, quiet, SharedOptions.Data, SharedOptions.Format };
         retry.SetAction((parsed, token) => CliErrors.GuardAsync(async () =>
         {
             await using var host = await PipelineHost.StartAsync(EmbeddedPipeline.Options(SharedOptions.DataFolder(parsed)), token);
             var view = await EmbeddedPipeline.FindRunAsync(host.Queries, parsed.GetValue(run)!, token);
-            return await RunCommand.FollowAsync(host, await host.RetryAsync(view.Id, token), SharedOptions.IsQuiet(parsed, quiet), SharedOptions.IsJson(parsed), interrupts);
+            return await RunCommand.FollowAsync(host, await host.RetryAsync(view.Id, new RunRetry(Edits(parsed.GetValue(set)!), parsed.GetValue(noCache)), token), SharedOptions.IsQuiet(parsed, quiet), SharedOptions.IsJson(parsed), interrupts);
         }));
         command.Subcommands.Add(retry);
         return command;
@@ -139,6 +141,30 @@ internal static class RunsCommand
             }));
             command.Subcommands.Add(sub);
         }
+    }
+
+    /// <summary>By stage: settings and their values as text, which the stage's declaration makes what they are.</summary>
+    private static Dictionary<string, JsonObject> Edits(IReadOnlyList<string> assignments)
+    {
+        var edits = new Dictionary<string, JsonObject>(StringComparer.Ordinal);
+        foreach (var assignment in assignments)
+        {
+            var at = assignment.IndexOf('=', StringComparison.Ordinal);
+            var dot = at < 0 ? -1 : assignment.LastIndexOf('.', at);
+            if (dot <= 0 || dot + 1 == at)
+            {
+                throw new CliException(ExitCode.Config, $"--set '{assignment}' is not stage.setting=value.", "--set pretrain.learningRate=0.001");
+            }
+
+            if (!edits.TryGetValue(assignment[..dot], out var settings))
+            {
+                edits[assignment[..dot]] = settings = [];
+            }
+
+            settings[assignment[(dot + 1)..at]] = assignment[(at + 1)..];
+        }
+
+        return edits;
     }
 
     private static async Task LogsAsync(PipelineStore store, string run, string? only, int? attempt, bool follow, bool json, CancellationToken token)

@@ -49,5 +49,5 @@ internal static class ArtifactsApi
         {
             return Problems.Result(e.Kind == FailureKind.Data ? StatusCodes.Status410Gone : StatusCodes.Status503ServiceUnavailable, e.Message);
         }
-    });
+    }).Produces(StatusCodes.Status302Found).WithSummary("A file of an artifact: leads to the bucket, by an address that expires");
 }

@@ -13,7 +13,7 @@ internal static class AuditApi
     {
         var api = app.MapGroup("/api/audit");
         api.MapGet("", async (PipelineStore store, string? actor, string? action, string? @object, DateTimeOffset? since, int? limit, CancellationToken ct) =>
-            new { Items = await store.Queries.AuditAsync(new AuditFilter(actor, action, @object, since, Math.Clamp(limit ?? 50, 1, 500)), ct) });
+            new { Items = await store.Queries.AuditAsync(new AuditFilter(actor, action, @object, since, Math.Clamp(limit ?? 50, 1, 500)), ct) }).WithSummary("Who did what, the newest first");
         api.MapGet("/verification", async (PipelineStore store, string? expect, CancellationToken ct) =>
         {
             try
@@ -24,6 +24,6 @@ internal static class AuditApi
             {
                 return Problems.Result(StatusCodes.Status400BadRequest, e.Message);
             }
-        });
+        }).WithSummary("Whether the chain of the audit is whole");
     }
 }

@@ -10,7 +10,8 @@ namespace FastDraft.Server.ConsolePages;
 
 /// <summary>
 /// The console's scripts, styles and fonts, read from the assembly: a build and a published service have no file that could be missing or
-/// of another version. An address names the content of them all, so a browser keeps it for ever and one file can name another.
+/// of another version. An address names the content of them all, so a browser keeps it for ever and one file can name another; what stands between keeps nothing, for
+/// whoever is not signed in gets none of them.
 /// </summary>
 internal static class ConsoleAssets
 {
@@ -31,7 +32,7 @@ internal static class ConsoleAssets
             return Results.NotFound();
         }
 
-        context.Response.Headers.CacheControl = "public, max-age=31536000, immutable";
+        context.Response.Headers.CacheControl = "private, max-age=31536000, immutable";
         if (!asset.IsText)
         {
             return Results.Bytes(asset.Bytes, asset.Type);

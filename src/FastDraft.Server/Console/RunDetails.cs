@@ -107,7 +107,7 @@ public sealed class RunDetails(PipelineStore store, PipelineOptions options, Gat
         }
 
         var hasLines = await shown.ReadAsync(Attempt.EndedAt is not null, ct);
-        var points = await store.Queries.MetricsAsync(Attempt.Id, Curves.Last, ct);
+        var points = await store.Queries.MetricsAsync(Attempt.Id, Curves.Last, ct: ct);
         Curves.Add(points);
         return hasLines || points.Count > 0;
     }

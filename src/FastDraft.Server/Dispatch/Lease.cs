@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
+using FastDraft.Server.Projections.OpenTelemetry;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -40,6 +41,8 @@ internal sealed class Lease : IWorkerLife, IDisposable
     public AttemptRow Attempt { get; }
 
     Guid IWorkerLife.Id => Attempt.Id;
+
+    string IWorkerLife.Trace => TraceIds.Parent(StageRun.RunId, Attempt.Id);
 
     public long Epoch => Attempt.LeaseEpoch;
 

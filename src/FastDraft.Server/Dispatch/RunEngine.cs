@@ -9,6 +9,7 @@ using FastDraft.Persistence.Audit;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Events;
 using FastDraft.Server.Scheduling;
+using FastDraft.Server.Web;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Dispatch;
@@ -24,15 +25,25 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
 
-    /// <param name="retried">The run that it repeats.</param>
-    public Task SubmitAsync(RunRow run, Guid? retried, CancellationToken ct) => store.Database.TransactAsync(
-        db =>
-        {
-            db.Runs.Add(run);
-            db.Remember(Submitted(run, retried is null ? [] : new JsonObject { ["retried"] = retried.ToString() }));
-            return Task.FromResult(true);
-        },
-        ct);
+    /// <param name="cause">What the audit keeps of why it starts.</param>
+    /// <returns>The run; where the key is known, the one that was made before.</returns>
+    public async Task<Guid> SubmitAsync(RunRow run, JsonObject cause, IdempotencyKey? key, CancellationToken ct)
+    {
+        var id = run.Id;
+        await store.Database.TransactAsync(
+            async db =>
+            {
+                id = await IdempotencyKey.OnceAsync(key, db, Now, () =>
+                {
+                    db.Runs.Add(run);
+                    db.Remember(Submitted(run, cause));
+                    return Task.FromResult(run.Id);
+                }, ct);
+                return true;
+            },
+            ct);
+        return id;
+    }
 
     /// <summary>What the audit keeps of a new run; its inputs are in its row, and their digest shows whether they still are.</summary>
     /// <param name="cause">What made it start; for a retry it says so.</param>
@@ -312,13 +323,13 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
     }
 
     /// <summary>Publishes an event from outside of runs.</summary>
-    public async Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct)
+    public async Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, IdempotencyKey? key, CancellationToken ct)
     {
         var reached = new EventReach(0, 0);
         await store.Database.TransactAsync(
             async db =>
             {
-                reached = await PublishAsync(db, new PublishEvent(eventName, payload, correlationId, IsLocal: false), null, ct);
+                reached = await IdempotencyKey.OnceAsync(key, db, Now, () => PublishAsync(db, new PublishEvent(eventName, payload, correlationId, IsLocal: false), null, ct), ct);
                 return true;
             },
             ct);

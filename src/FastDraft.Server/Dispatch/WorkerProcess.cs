@@ -2,6 +2,7 @@ using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
 using FastDraft.Core.Stages;
+using FastDraft.Server.Projections.OpenTelemetry;
 using FastDraft.Server.Worker;
 
 namespace FastDraft.Server.Dispatch;
@@ -11,6 +12,9 @@ internal interface IWorkerLife
 {
     /// <summary>Marks the process and all that it starts, so that they can be found and ended.</summary>
     Guid Id { get; }
+
+    /// <summary>The trace that the work is part of, as W3C writes it.</summary>
+    string Trace { get; }
 
     /// <summary>Changes with every renewal.</summary>
     long Renewal { get; }
@@ -46,7 +50,7 @@ internal static class WorkerProcess
         PipelineOptions options, string jobFile, IWorkerLife life, Action<string> onLine, Action<MetricPoint> onMetric, CancellationToken stop)
     {
         var attempt = life.Id.ToString("N");
-        using var process = new Process { StartInfo = StartInfo(options, jobFile, attempt) };
+        using var process = new Process { StartInfo = StartInfo(options, jobFile, attempt, life.Trace) };
         var kills = OutOfMemoryKills();
         try
         {
@@ -116,7 +120,7 @@ internal static class WorkerProcess
         };
     }
 
-    private static ProcessStartInfo StartInfo(PipelineOptions options, string jobFile, string attempt)
+    private static ProcessStartInfo StartInfo(PipelineOptions options, string jobFile, string attempt, string trace)
     {
         var start = new ProcessStartInfo(options.WorkerFile)
         {
@@ -139,6 +143,7 @@ internal static class WorkerProcess
         }
 
         start.Environment[ProcessTree.AttemptVariable] = attempt;
+        start.Environment[TraceIds.Variable] = trace;
 
         // glibc gives large blocks back to the kernel and gets them back zeroed, at every optimizer step: measured, training is
         // up to three times slower that way. Read by malloc before the program starts, so it cannot be set by the worker.

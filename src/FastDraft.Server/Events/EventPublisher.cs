@@ -12,5 +12,5 @@ public sealed class EventPublisher(PipelineOptions options, PipelineStore store,
 {
     /// <param name="correlationId">Only runs that have this correlation id are meant; null means any run.</param>
     public Task<EventReach> PublishAsync(string eventName, JsonNode? payload, string? correlationId, CancellationToken ct) =>
-        new RunEngine(options, store, definitions).PublishAsync(eventName, payload, correlationId, ct);
+        new RunEngine(options, store, definitions).PublishAsync(eventName, payload, correlationId, null, ct);
 }

@@ -13,8 +13,8 @@ internal static class EventsApi
 {
     private const int MaxText = 4000;
 
-    public static void Map(IEndpointRouteBuilder app) => app.MapPost("/api/events/{name}", async (string name, EventRequest? request, PipelineHost host, CancellationToken ct) =>
+    public static void Map(IEndpointRouteBuilder app) => app.MapPost("/api/events/{name}", async (string name, EventRequest? request, IdempotencyKey? key, PipelineHost host, CancellationToken ct) =>
         name.Length > MaxText || request?.CorrelationId?.Length > MaxText
             ? Problems.Result(StatusCodes.Status400BadRequest, $"The name of an event and its correlation id have at most {MaxText} characters.")
-            : Results.Ok(await host.PublishEventAsync(name, request?.Payload, request?.CorrelationId, ct)));
+            : Results.Ok(await host.PublishEventAsync(name, request?.Payload, request?.CorrelationId, key, ct))).Produces<EventReach>().WithSummary("Publish an event: answers the runs that wait for it and starts workflows that it triggers");
 }

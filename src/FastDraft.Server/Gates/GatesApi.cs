@@ -18,9 +18,9 @@ internal static class GatesApi
     {
         var api = app.MapGroup("/api/gates");
         api.MapGet("", async (GateStore gates, bool? decided, int? limit, CancellationToken ct) =>
-            new { Items = await gates.ListAsync(decided ?? false, Math.Clamp(limit ?? 50, 1, 500), ct) });
-        api.MapPost("/{run:guid}/{activity}/approve", (Guid run, string activity, GateAnswer? answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, true, answer, ct));
-        api.MapPost("/{run:guid}/{activity}/reject", (Guid run, string activity, GateAnswer? answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, false, answer, ct));
+            new { Items = await gates.ListAsync(decided ?? false, Math.Clamp(limit ?? 50, 1, 500), ct) }).WithSummary("Gates that wait for a person, or that were answered");
+        api.MapPost("/{run:guid}/{activity}/approve", (Guid run, string activity, GateAnswer? answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, true, answer, ct)).Produces<GateView>().WithSummary("Approve what a run waits for");
+        api.MapPost("/{run:guid}/{activity}/reject", (Guid run, string activity, GateAnswer? answer, GateStore gates, CancellationToken ct) => DecideAsync(gates, run, activity, false, answer, ct)).Produces<GateView>().WithSummary("Reject what a run waits for");
     }
 
     private static async Task<IResult> DecideAsync(GateStore gates, Guid run, string activity, bool approved, GateAnswer? answer, CancellationToken ct)

@@ -35,5 +35,5 @@ internal static class LineageApi
             {
                 return Problems.Result(StatusCodes.Status400BadRequest, e.Message);
             }
-        });
+        }).Produces<LineageView>().WithSummary("What made an artifact, or what was made of it");
 }

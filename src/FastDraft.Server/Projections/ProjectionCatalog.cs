@@ -1,5 +1,6 @@
 using FastDraft.Server.Projections.Mlflow;
 using FastDraft.Server.Projections.OpenLineage;
+using FastDraft.Server.Projections.OpenTelemetry;
 using FastDraft.Server.Projections.Webhooks;
 
 namespace FastDraft.Server.Projections;
@@ -11,6 +12,7 @@ internal static class ProjectionCatalog
     [
         .. options.Projections.Mlflow is null ? Array.Empty<IProjection>() : [new MlflowProjection(options.Projections, store)],
         .. options.Projections.OpenLineage is null ? Array.Empty<IProjection>() : [new OpenLineageProjection(options.Projections, store)],
+        .. options.Projections.Traces is null ? Array.Empty<IProjection>() : [new TraceProjection(options.Projections, store)],
         .. options.Projections.Webhooks.Select(w => new WebhookProjection(w, options.Projections, store, options.Clock)),
     ];
 }

@@ -13,9 +13,14 @@ public sealed class ProjectionOptions
     private const string WebhooksVariable = "FASTDRAFT_WEBHOOKS";
     private const string PublicUrlVariable = "FASTDRAFT_URL";
 
+    // The names that every program with traces reads.
+    private const string TracesVariable = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    private const string TraceHeadersVariable = "OTEL_EXPORTER_OTLP_HEADERS";
+    private const string TraceServiceVariable = "OTEL_SERVICE_NAME";
+
     public static ProjectionOptions None { get; } = new();
 
-    public static IReadOnlyList<string> Variables { get; } = [MlflowVariable, MlflowTokenVariable, OpenLineageVariable, OpenLineageTokenVariable, WebhooksVariable, PublicUrlVariable];
+    public static IReadOnlyList<string> Variables { get; } = [MlflowVariable, MlflowTokenVariable, OpenLineageVariable, OpenLineageTokenVariable, WebhooksVariable, PublicUrlVariable, TracesVariable, TraceHeadersVariable, TraceServiceVariable];
 
     /// <summary>The tracking server.</summary>
     public Uri? Mlflow { get; init; }
@@ -30,6 +35,15 @@ public sealed class ProjectionOptions
     public string? OpenLineageToken { get; init; }
 
     public IReadOnlyList<WebhookSubscription> Webhooks { get; init; } = [];
+
+    /// <summary>The collector of traces, OTLP over HTTP; spans go to <c>/v1/traces</c> below it.</summary>
+    public Uri? Traces { get; init; }
+
+    /// <summary>Sent with each request to it; their values are secret.</summary>
+    public IReadOnlyList<KeyValuePair<string, string>> TraceHeaders { get; init; } = [];
+
+    /// <summary>What the spans are said to come from.</summary>
+    public string TraceService { get; init; } = "fastdraft";
 
     /// <summary>Where people open the pages of this service; links in what is shown lead there.</summary>
     public Uri? PublicUrl { get; init; }
@@ -50,7 +64,24 @@ public sealed class ProjectionOptions
         OpenLineageToken = variable(OpenLineageTokenVariable),
         Webhooks = variable(WebhooksVariable) is { } file ? WebhookSubscription.ReadFile(file, variable) : [],
         PublicUrl = Address(variable, PublicUrlVariable),
+        Traces = Address(variable, TracesVariable),
+        TraceHeaders = Headers(variable),
+        TraceService = variable(TraceServiceVariable) ?? "fastdraft",
     };
+
+    /// <summary>As OpenTelemetry has them: <c>name=value,name=value</c>, values percent-encoded.</summary>
+    private static List<KeyValuePair<string, string>> Headers(Func<string, string?> variable)
+    {
+        var headers = new List<KeyValuePair<string, string>>();
+        foreach (var text in (variable(TraceHeadersVariable) ?? "").Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries))
+        {
+            headers.Add(text.Split('=', 2) is [{ Length: > 0 } name, var value]
+                ? KeyValuePair.Create(name.Trim(), Uri.UnescapeDataString(value.Trim()))
+                : throw new StageFailureException(FailureKind.Config, $"{TraceHeadersVariable} is not name=value, with commas between them.", $"{TraceHeadersVariable}=api-key=..."));
+        }
+
+        return headers;
+    }
 
     private static Uri? Address(Func<string, string?> variable, string name)
     {

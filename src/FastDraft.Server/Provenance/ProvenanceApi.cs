@@ -13,9 +13,9 @@ internal static class ProvenanceApi
     public static void Map(IEndpointRouteBuilder app)
     {
         app.MapGet("/api/artifacts/{digest}/provenance", (string digest, PipelineStore store, CancellationToken ct) => AnswerAsync(
-            store, digest, async found => Results.Text((await ProvenanceStatement.OfAsync(store, found, ct)).ToJsonString(), ProvenanceStatement.MediaType), ct));
+            store, digest, async found => Results.Text((await ProvenanceStatement.OfAsync(store, found, ct)).ToJsonString(), ProvenanceStatement.MediaType), ct)).Produces<string>(StatusCodes.Status200OK, ProvenanceStatement.MediaType).WithSummary("Where an artifact came from, as an in-toto statement");
         app.MapGet("/api/artifacts/{digest}/card", (string digest, PipelineStore store, CancellationToken ct) => AnswerAsync(
-            store, digest, async found => Results.Text(await ModelCard.OfAsync(store, found, ct), "text/markdown; charset=utf-8"), ct));
+            store, digest, async found => Results.Text(await ModelCard.OfAsync(store, found, ct), "text/markdown; charset=utf-8"), ct)).Produces<string>(StatusCodes.Status200OK, "text/markdown").WithSummary("The card of a model");
     }
 
     private static async Task<IResult> AnswerAsync(PipelineStore store, string digest, Func<string, Task<IResult>> answer, CancellationToken ct)

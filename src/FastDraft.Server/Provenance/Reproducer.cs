@@ -5,6 +5,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Persistence;
 using FastDraft.Persistence.Lineage;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Projections.OpenTelemetry;
 using FastDraft.Server.Worker;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
@@ -224,6 +225,8 @@ public sealed class Reproducer(PipelineOptions options, PipelineStore store)
         private static readonly TimeSpan Term = TimeSpan.FromMinutes(1);
 
         public Guid Id { get; } = Guid.CreateVersion7();
+
+        public string Trace => TraceIds.Parent(Id, Id);
 
         public long Renewal => clock.GetUtcNow().ToUnixTimeSeconds() / 10;
 

@@ -13,9 +13,9 @@ internal static class DraftsApi
     {
         var api = app.MapGroup("/api/drafts");
         api.MapGet("", async (PipelineStore store, string? target, string? alias, CancellationToken ct) =>
-            new { Items = (await DraftRegistry.ListAsync(store, null, target, ct)).Where(d => alias is null || d.Aliases.Contains(alias)) });
-        api.MapGet("/{name}", (string name, PipelineStore store, CancellationToken ct) => AnswerAsync(async () => new { Items = await DraftRegistry.ListAsync(store, name, null, ct) }));
-        api.MapGet("/{name}/history", (string name, PipelineStore store, CancellationToken ct) => AnswerAsync(async () => new { Items = await DraftRegistry.HistoryAsync(store, name, ct) }));
+            new { Items = (await DraftRegistry.ListAsync(store, null, target, ct)).Where(d => alias is null || d.Aliases.Contains(alias)) }).WithSummary("Named drafts, by target or alias");
+        api.MapGet("/{name}", (string name, PipelineStore store, CancellationToken ct) => AnswerAsync(async () => new { Items = await DraftRegistry.ListAsync(store, name, null, ct) })).WithSummary("The versions of a named draft");
+        api.MapGet("/{name}/history", (string name, PipelineStore store, CancellationToken ct) => AnswerAsync(async () => new { Items = await DraftRegistry.HistoryAsync(store, name, ct) })).WithSummary("Who moved an alias of a named draft, and why");
     }
 
     private static async Task<IResult> AnswerAsync<T>(Func<Task<T>> ask)

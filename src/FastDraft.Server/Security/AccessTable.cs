@@ -23,7 +23,7 @@ internal static class AccessTable
     public static IReadOnlyDictionary<string, Role> Least { get; } = Rows(
         (Role.Viewer,
         [
-            "POST /logout", "GET /site.css",
+            "POST /logout", "GET /site.css", "GET /metrics",
             .. Pages(
                 "/", "/runs", "/runs/{Id:guid}", "/runs/compare", "/artifacts/{Digest}", "/lineage", "/lineage/{Reference}", "/models", "/models/{Name}", "/schedules", "/schedules/{Name}",
                 "/approvals", "/audit", "/reports/{Digest}", "/nothing-here"),
@@ -32,7 +32,9 @@ internal static class AccessTable
             "* /hangfire/{**path}",
             "GET /studio", "GET /studio/workflows/definitions", "GET /studio/workflows/instances", "GET /studio/workflows/definitions/{id}/edit", "GET /studio/workflows/instances/{id}/view",
             "GET /workflows/{**rest}", "GET /studio.js", "GET /studio.css", "GET /studio/{**file}",
-            "GET /api/audit", "GET /api/drafts", "GET /api/drafts/{name}", "GET /api/drafts/{name}/history", "GET /api/gates", "GET /api/projections", "GET /api/runs/{run:guid}/mlflow",
+            "GET /api/openapi.json", "GET /api/audit", "GET /api/drafts", "GET /api/drafts/{name}", "GET /api/drafts/{name}/history", "GET /api/gates", "GET /api/projections",
+            "GET /api/runs", "GET /api/runs/{run:guid}", "GET /api/runs/{run:guid}/definition", "GET /api/runs/{run:guid}/events", "GET /api/runs/{run:guid}/mlflow",
+            "GET /api/runs/{run:guid}/stages/{stage}/logs", "GET /api/runs/{run:guid}/stages/{stage}/metrics", "GET /api/runs/{run:guid}/stages/{stage}/curves",
             "GET /api/artifacts/{digest}/files/{**path}", "GET /api/artifacts/{digest}/lineage", "GET /api/artifacts/{digest}/provenance", "GET /api/artifacts/{digest}/card",
             $"GET {Elsa}/descriptors/activities", $"POST {Elsa}/descriptors/activities/{{typeName}}/options/{{propertyName}}", $"GET {Elsa}/features/installed",
             $"GET {Elsa}/features/installed/{{fullName}}", $"GET {Elsa}/package/version", $"GET {Elsa}/descriptors/expression-descriptors",
@@ -51,6 +53,7 @@ internal static class AccessTable
         (Role.Operator,
         [
             "GET /api/audit/verification",
+            "POST /api/runs", "POST /api/runs/{run:guid}/cancel", "POST /api/runs/{run:guid}/retry",
             "POST /api/gates/{run:guid}/{activity}/approve", "POST /api/gates/{run:guid}/{activity}/reject", "POST /api/events/{name}",
             $"POST {Elsa}/workflow-definitions/{{definitionId}}/publish", $"POST {Elsa}/bulk-actions/publish/workflow-definitions/by-definition-ids",
             $"POST {Elsa}/workflow-definitions/import", $"PUT {Elsa}/workflow-definitions/{{definitionId}}/import", $"POST {Elsa}/workflow-definitions/import-files",

@@ -11,7 +11,9 @@ using FastDraft.Server.Lineage;
 using FastDraft.Server.Projections;
 using FastDraft.Server.Provenance;
 using FastDraft.Server.Registry;
+using FastDraft.Server.Runs;
 using FastDraft.Server.Security;
+using FastDraft.Server.Telemetry;
 using Hangfire;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -64,6 +66,11 @@ public sealed class PipelineWeb : IAsyncDisposable
         builder.Services.AddAccess(host.Store, options.Clock);
         builder.Services.ConfigureHttpJsonOptions(json => ApiJson.Configure(json.SerializerOptions));
         builder.Services.AddSingleton(host).AddSingleton(options).AddSingleton(web).AddSingleton(host.Store).AddSingleton(host.Definitions).AddSingleton<InstanceReader>().AddSingleton(new GateStore(host.Store, options.Clock)).AddSingleton(new ProjectionStore(host.Store, options.Clock));
+        builder.Services.AddSingleton<RunFeeds>().AddSingleton<ServiceFigures>();
+
+        // What cannot be read is answered with what is wrong, as every error is.
+        builder.Services.Configure<RouteHandlerOptions>(routes => routes.ThrowOnBadRequest = true);
+        builder.Services.AddApiDocument();
         builder.Services.AddConsole();
         builder.Services.AddHangfire((_, hangfire) => hangfire.UseStorage(host.Jobs));
 
@@ -91,6 +98,9 @@ public sealed class PipelineWeb : IAsyncDisposable
         LineageApi.Map(app);
         ProvenanceApi.Map(app);
         DraftsApi.Map(app);
+        RunsApi.Map(app);
+        MetricsPage.Map(app);
+        ApiDocument.Map(app);
         await app.StartAsync(ct);
         return new PipelineWeb(app, web);
     }

@@ -53,6 +53,9 @@ internal static partial class Problems
                 case BadHttpRequestException bad:
                     await WriteAsync(context, bad.StatusCode, "The request cannot be read.", [(bad.InnerException ?? bad).Message]);
                     break;
+                case KeyReusedException reused:
+                    await WriteAsync(context, StatusCodes.Status422UnprocessableEntity, "This key belongs to another request.", [reused.Message]);
+                    break;
                 case JsonException json:
                     await WriteAsync(context, StatusCodes.Status400BadRequest, "The request is not the JSON that this address reads.", [json.Message]);
                     break;

@@ -19,9 +19,6 @@ internal static class RequestGuards
         "default-src 'self'; script-src 'self' 'wasm-unsafe-eval' 'unsafe-eval' 'sha256-snlP1jz0gjwc5cTz9ErZcliXuCK63+Mmf68RRCeptgc=' 'sha256-vu6sQrKXQHR4Yn3FMMihA/9TxxfIXnCxKwvLrTPJ5ts='; " +
         "style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; " + Common;
 
-    // The dashboard's pages have inline scripts; they show only what the tables hold, encoded, and change nothing.
-    private const string DashboardPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " + Common;
-
     public static void UseRequestGuards(this IApplicationBuilder app, WebOptions web) => app.Use(async (context, next) =>
     {
         var request = context.Request;
@@ -49,8 +46,7 @@ internal static class RequestGuards
         headers.XContentTypeOptions = "nosniff";
         headers.XFrameOptions = "DENY";
         headers["Referrer-Policy"] = "same-origin";
-        headers.ContentSecurityPolicy =
-            request.Path.StartsWithSegments("/studio", StringComparison.Ordinal) ? DesignerPolicy : request.Path.StartsWithSegments("/hangfire", StringComparison.Ordinal) ? DashboardPolicy : ContentPolicy;
+        headers.ContentSecurityPolicy = request.Path.StartsWithSegments("/studio", StringComparison.Ordinal) ? DesignerPolicy : ContentPolicy;
         if (request.IsHttps)
         {
             headers.StrictTransportSecurity = "max-age=31536000";

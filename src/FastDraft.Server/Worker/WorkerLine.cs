@@ -35,6 +35,7 @@ internal sealed record WorkerLine(string Json, MetricPoint? Metric = null, (stri
                 "progress" => Whole(root, "done") is not null && Text(root, "unit") is not null ? new(line) : null,
                 "log" => Text(root, "message") is not null && Text(root, "level") is not null ? new(line) : null,
                 "outcome" => Text(root, "name") is { } outcome ? new(line, Outcome: outcome) : null,
+                "span" => Text(root, "parent") is not null && Text(root, "id") is not null ? new(line) : null,
                 "memory" => Whole(root, "peakRssBytes") is { } peak ? new(line, PeakRssBytes: peak) : null,
                 "failure" => Text(root, "message") is { } message ? new(line, Failure: (message, Text(root, "hint"))) : null,
                 _ => null,

@@ -1,8 +1,10 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
+using FastDraft.Server.Projections.OpenTelemetry;
 using FastDraft.Storage;
 
 namespace FastDraft.Server.Worker;
@@ -29,6 +31,8 @@ public static class WorkerProgram
         using var output = new StreamWriter(Console.OpenStandardOutput()) { AutoFlush = true };
         Console.SetOut(Console.Error);
         var events = new LineEvents(output);
+        var startedAt = TimeProvider.System.GetUtcNow().ToUnixTimeMilliseconds();
+        var exit = ExitCode.Bug;
         ProcessTree.LeadOwnSession();
         using var fence = new Timer(_ => ProcessTree.Kill(Environment.ProcessId, Environment.GetEnvironmentVariable(ProcessTree.AttemptVariable) ?? ""));
         using var input = new StreamReader(Console.OpenStandardInput());
@@ -65,37 +69,38 @@ public static class WorkerProgram
                 events.Outcome(outcome);
             }
 
-            return ExitCode.Ok;
+            return exit = ExitCode.Ok;
         }
         catch (StageFailureException e)
         {
-            return events.Failure(e);
+            return exit = events.Failure(e);
         }
         catch (OperationCanceledException) when (cancel.IsCancellationRequested)
         {
-            return ExitCode.Cancelled;
+            return exit = ExitCode.Cancelled;
         }
         catch (IOException e) when (DiskSpace.IsFull(e) && job is not null)
         {
-            return events.Failure(DiskSpace.Full(job.ScratchFolder, null, $"the stage, which has written {Written(job):N0} bytes,", e));
+            return exit = events.Failure(DiskSpace.Full(job.ScratchFolder, null, $"the stage, which has written {Written(job):N0} bytes,", e));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             events.Log(e.ToString(), StageLogLevel.Error);
-            return events.Failure(new StageFailureException(FailureKind.Resource, e.Message));
+            return exit = events.Failure(new StageFailureException(FailureKind.Resource, e.Message));
         }
         catch (OutOfMemoryException e)
         {
-            return events.Failure(new StageFailureException(FailureKind.Infrastructure, "Out of memory: " + e.Message, "a smaller batchSize, or more memory"));
+            return exit = events.Failure(new StageFailureException(FailureKind.Infrastructure, "Out of memory: " + e.Message, "a smaller batchSize, or more memory"));
         }
         catch (Exception e)
         {
             events.Log(e.ToString(), StageLogLevel.Error);
-            return events.Failure(new StageFailureException(FailureKind.Bug, $"{e.GetType().Name}: {e.Message}"));
+            return exit = events.Failure(new StageFailureException(FailureKind.Bug, $"{e.GetType().Name}: {e.Message}"));
         }
         finally
         {
             events.Memory();
+            events.Span(startedAt, exit);
         }
     }
 
@@ -148,8 +153,20 @@ public static class WorkerProgram
 
         public void Memory()
         {
-            using var self = System.Diagnostics.Process.GetCurrentProcess();
+            using var self = Process.GetCurrentProcess();
             Write(new JsonObject { ["type"] = "memory", ["peakRssBytes"] = self.PeakWorkingSet64 });
+        }
+
+        /// <summary>How long this process worked, for the trace that its host named.</summary>
+        public void Span(long startedAt, int exitCode)
+        {
+            if (Environment.GetEnvironmentVariable(TraceIds.Variable) is { Length: > 0 } parent)
+            {
+                Write(new JsonObject
+                {
+                    ["type"] = "span", ["parent"] = parent, ["id"] = ActivitySpanId.CreateRandom().ToHexString(), ["startedAt"] = startedAt, ["exitCode"] = exitCode, ["process"] = Environment.ProcessId,
+                });
+            }
         }
 
         public void Outcome(string name) => Write(new JsonObject { ["type"] = "outcome", ["name"] = name });

@@ -16,7 +16,7 @@ public static class PythonInstallation
 
     private static readonly string[] AllowedNames =
     [
-        "PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "XDG_CACHE_HOME", "FASTDRAFT_ATTEMPT", "PYTHONPATH", "VIRTUAL_ENV", "GC_KERNEL_PATH", "RDMAV_FORK_SAFE",
+        "PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "XDG_CACHE_HOME", "FASTDRAFT_ATTEMPT", "TRACEPARENT", "PYTHONPATH", "VIRTUAL_ENV", "GC_KERNEL_PATH", "RDMAV_FORK_SAFE",
     ];
 
     private static readonly string[] AllowedPrefixes =

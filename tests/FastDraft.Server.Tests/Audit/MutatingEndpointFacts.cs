@@ -86,6 +86,14 @@ public sealed class MutatingEndpointFacts(RunningService service)
         [$"POST {Api}/bulk-actions/cancel/workflow-instances"] = (AuditAction.RunCancelled, async s => await PostAsync(s, await RunAsync(s, Gated, "dispatch"), "bulk-actions/cancel/workflow-instances", Ids("ids"))),
         [$"DELETE {Api}/workflow-instances/{{id}}"] = (AuditAction.RunDeleted, async s => await DeleteAsync(s, await EndedAsync(s), id => $"workflow-instances/{id}")),
         [$"POST {Api}/bulk-actions/delete/workflow-instances/by-id"] = (AuditAction.RunDeleted, async s => await PostAsync(s, await EndedAsync(s), "bulk-actions/delete/workflow-instances/by-id", Ids("ids"))),
+        ["POST /api/runs"] = (AuditAction.RunSubmitted, async s => await SubmitAsync(s, Model(Name()))),
+        ["POST /api/runs/{run:guid}/cancel"] = (AuditAction.RunCancelled, async s =>
+        {
+            var run = await SubmitAsync(s, Gated(Name()));
+            Assert.Equal(202, (await s.PostAsync($"/api/runs/{run}/cancel", null)).Status);
+            return run;
+        }),
+        ["POST /api/runs/{run:guid}/retry"] = (AuditAction.RunRetried, async s => (string)(await s.PostAsync($"/api/runs/{await EndedAsync(s)}/retry", null)).Body!["id"]!),
         ["POST /api/gates/{run:guid}/{activity}/approve"] = (AuditAction.GateApproved, s => DecideAsync(s, "approve")),
         ["POST /api/gates/{run:guid}/{activity}/reject"] = (AuditAction.GateRejected, s => DecideAsync(s, "reject")),
         ["POST /api/projections/{name}/retry"] = (AuditAction.ProjectionRetried, async s =>
@@ -195,6 +203,13 @@ public sealed class MutatingEndpointFacts(RunningService service)
         Assert.True(response.IsSuccessStatusCode, await response.Content.ReadAsStringAsync());
         return response.Headers.TryGetValues("x-elsa-workflow-instance-id", out var ids) ? ids.Single()
             : (string)JsonNode.Parse(await response.Content.ReadAsStringAsync())!["workflowInstanceId"]!;
+    }
+
+    private static async Task<string> SubmitAsync(RunningService service, JsonObject definition)
+    {
+        var (status, answer) = await service.PostAsync("/api/runs", new JsonObject { ["definition"] = definition });
+        Assert.True(status == 201, answer?.ToJsonString());
+        return (string)answer!["id"]!;
     }
 
     private static async Task<string> EndedAsync(RunningService service)

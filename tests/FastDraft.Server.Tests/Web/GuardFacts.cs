@@ -60,6 +60,26 @@ public sealed class GuardFacts(RunningService service)
         Assert.False(response.Headers.Contains("Access-Control-Allow-Origin"));
     }
 
+    [Theory]
+    [InlineData("/hangfire")]
+    [InlineData("/hangfire/servers")]
+    [InlineData("/hangfire/recurring")]
+    [InlineData("/hangfire/retries")]
+    [InlineData("/hangfire/jobs/enqueued")]
+    [InlineData("/hangfire/jobs/processing")]
+    [InlineData("/hangfire/jobs/succeeded")]
+    [InlineData("/hangfire/jobs/deleted")]
+    public async Task The_dashboard_has_no_inline_script_and_may_have_none(string path)
+    {
+        using var response = await service.Http.GetAsync(new Uri(path, UriKind.Relative), TestContext.Current.CancellationToken);
+        var page = await response.Content.ReadAsStringAsync(TestContext.Current.CancellationToken);
+        Assert.Contains("script-src 'self';", string.Concat(response.Headers.GetValues("Content-Security-Policy")), StringComparison.Ordinal);
+        Assert.Matches("<script src=", page);
+        Assert.DoesNotMatch("<script(?![^>]* src=)", page);
+        Assert.DoesNotMatch(" on[a-z]+ *=", page);
+        Assert.DoesNotContain("javascript:", page, StringComparison.OrdinalIgnoreCase);
+    }
+
     [Fact]
     public async Task Health_answers_at_exactly_its_addresses()
     {

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer.Instances;
+using FastDraft.Server.Runs;
 using FastDraft.Server.Web;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -22,9 +23,9 @@ internal static class ExecuteDefinition
     public static void Map(IEndpointRouteBuilder api)
     {
         api.MapPost("/workflow-definitions/{definitionId}/execute", async (
-            string definitionId, ExecuteRequest? request, HttpContext context, DefinitionStore definitions, PipelineHost host, PipelineOptions options, InstanceReader instances, CancellationToken ct) =>
+            string definitionId, ExecuteRequest? request, IdempotencyKey? key, HttpContext context, DefinitionStore definitions, PipelineHost host, PipelineOptions options, InstanceReader instances, CancellationToken ct) =>
         {
-            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, options, ct);
+            var (run, refusal) = await StartAsync(definitionId, request, key, definitions, host, options, ct);
             context.Response.Headers[CannotStartHeader] = run is null ? "True" : "False";
             if (run is null)
             {
@@ -36,9 +37,9 @@ internal static class ExecuteDefinition
         });
 
         api.MapPost("/workflow-definitions/{definitionId}/dispatch", async (
-            string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, PipelineOptions options, CancellationToken ct) =>
+            string definitionId, ExecuteRequest? request, IdempotencyKey? key, DefinitionStore definitions, PipelineHost host, PipelineOptions options, CancellationToken ct) =>
         {
-            var (run, refusal) = await StartAsync(definitionId, request, definitions, host, options, ct);
+            var (run, refusal) = await StartAsync(definitionId, request, key, definitions, host, options, ct);
             return run is null ? refusal! : Results.Ok(new { WorkflowInstanceId = run });
         });
 
@@ -48,7 +49,7 @@ internal static class ExecuteDefinition
     }
 
     private static async Task<(Guid? Run, IResult? Refusal)> StartAsync(
-        string definitionId, ExecuteRequest? request, DefinitionStore definitions, PipelineHost host, PipelineOptions options, CancellationToken ct)
+        string definitionId, ExecuteRequest? request, IdempotencyKey? key, DefinitionStore definitions, PipelineHost host, PipelineOptions options, CancellationToken ct)
     {
         if (VersionSelection.Parse(request?.VersionOptions ?? "Latest") is not { } selection || await definitions.FindAsync(definitionId, selection, ct) is not { } found)
         {
@@ -60,31 +61,6 @@ internal static class ExecuteDefinition
             return (null, Problems.Result(StatusCodes.Status400BadRequest, mistakes));
         }
 
-        var definition = found.Parse();
-        var inputs = new Dictionary<string, JsonNode?>(StringComparer.Ordinal);
-        foreach (var (name, value) in request?.Input ?? [])
-        {
-            if (!definition.Inputs.Any(i => i.Name == name))
-            {
-                return (null, Problems.Result(StatusCodes.Status400BadRequest, $"The workflow has no input '{name}'."));
-            }
-
-            inputs[name] = value?.DeepClone();
-        }
-
-        foreach (var missing in definition.Inputs.Where(i => i.Default is null && !inputs.ContainsKey(i.Name)))
-        {
-            inputs[missing.Name] = null;
-        }
-
-        // What would fail hours later fails here, before there is a run: a folder that does not exist, an accelerator that is not there.
-        var absolute = RunInputs.Absolute(options, definition, inputs, Environment.CurrentDirectory);
-        return RunInputs.Check(options, definition, absolute) is { Count: > 0 } problems
-            ? (null, Problems.Result(StatusCodes.Status400BadRequest, [.. problems.Select(Sentence)]))
-            : (await host.SubmitAsync(definition, absolute, triggerActivityId: request?.TriggerActivityId, correlationId: request?.CorrelationId, ct: ct), null);
+        return await RunStart.TryAsync(found.Parse(), new StartRequest(request?.Input, TriggerActivityId: request?.TriggerActivityId, CorrelationId: request?.CorrelationId), key, host, options, ct);
     }
-
-    // Whoever reads this has fields before them, not a command line.
-    private static string Sentence(RunProblem problem) =>
-        $"{problem.Where}: {problem.Message.TrimEnd('.')}." + (problem.Hint is null || problem.Hint.StartsWith("--", StringComparison.Ordinal) ? "" : $" Try: {problem.Hint}");
 }

@@ -10,8 +10,8 @@ namespace FastDraft.Server.Designer.Instances;
 internal static class RetryInstance
 {
     public static void Map(IEndpointRouteBuilder api) =>
-        api.MapPost("/workflow-instances/{id}/retry", async (string id, PipelineHost host, InstanceReader instances, CancellationToken ct) =>
+        api.MapPost("/workflow-instances/{id}/retry", async (string id, IdempotencyKey? key, PipelineHost host, InstanceReader instances, CancellationToken ct) =>
             await instances.FindAsync(id, ct) is not { } run ? Problems.NotFound("such run")
             : !RunStateMachine.IsTerminal(run.Run.State) ? Problems.Result(StatusCodes.Status409Conflict, "The run has not ended; cancel it first.")
-            : Results.Ok(new { WorkflowInstanceId = await host.RetryAsync(run.Run.Id, ct) }));
+            : Results.Ok(new { WorkflowInstanceId = await host.RetryAsync(run.Run.Id, new RunRetry(Key: key), ct) }));
 }

@@ -195,6 +195,21 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 });
 
             migrationBuilder.CreateTable(
+                name: "idempotency_keys",
+                columns: table => new
+                {
+                    Actor = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    Key = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    RequestDigest = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    AnswerJson = table.Column<string>(type: "text", nullable: false, collation: "C"),
+                    CreatedAt = table.Column<long>(type: "bigint", nullable: false)
+                },
+                constraints: table =>
+                {
+                    table.PrimaryKey("PK_idempotency_keys", x => new { x.Actor, x.Key });
+                });
+
+            migrationBuilder.CreateTable(
                 name: "mlflow_attempts",
                 columns: table => new
                 {
@@ -708,14 +723,24 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                 column: "FileDigest");
 
             migrationBuilder.CreateIndex(
+                name: "IX_idempotency_keys_CreatedAt",
+                table: "idempotency_keys",
+                column: "CreatedAt");
+
+            migrationBuilder.CreateIndex(
                 name: "IX_journal_RunId",
                 table: "journal",
                 column: "RunId");
 
             migrationBuilder.CreateIndex(
-                name: "IX_metrics_AttemptId",
+                name: "IX_metrics_AttemptId_Id",
                 table: "metrics",
-                column: "AttemptId");
+                columns: new[] { "AttemptId", "Id" });
+
+            migrationBuilder.CreateIndex(
+                name: "IX_metrics_AttemptId_Name_Id",
+                table: "metrics",
+                columns: new[] { "AttemptId", "Name", "Id" });
 
             migrationBuilder.CreateIndex(
                 name: "IX_mlflow_attempts_Server_IsDone",
@@ -869,6 +894,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
             migrationBuilder.DropTable(
                 name: "gate_decisions");
+
+            migrationBuilder.DropTable(
+                name: "idempotency_keys");
 
             migrationBuilder.DropTable(
                 name: "journal");

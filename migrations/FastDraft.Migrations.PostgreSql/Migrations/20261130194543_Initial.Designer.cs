@@ -12,7 +12,7 @@ using Npgsql.EntityFrameworkCore.PostgreSQL.Metadata;
 namespace FastDraft.Migrations.PostgreSql.Migrations
 {
     [DbContext(typeof(PipelineDbContext))]
-    [Migration("20261124194147_Initial")]
+    [Migration("20261130194543_Initial")]
     partial class Initial
     {
         /// <inheritdoc />
@@ -454,6 +454,36 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
                     b.ToTable("gate_decisions", (string)null);
                 });
 
+            modelBuilder.Entity("FastDraft.Persistence.IdempotencyKeyRow", b =>
+                {
+                    b.Property<string>("Actor")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("Key")
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<string>("AnswerJson")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.Property<long>("CreatedAt")
+                        .HasColumnType("bigint");
+
+                    b.Property<string>("RequestDigest")
+                        .IsRequired()
+                        .HasColumnType("text")
+                        .UseCollation("C");
+
+                    b.HasKey("Actor", "Key");
+
+                    b.HasIndex("CreatedAt");
+
+                    b.ToTable("idempotency_keys", (string)null);
+                });
+
             modelBuilder.Entity("FastDraft.Persistence.JournalRow", b =>
                 {
                     b.Property<long>("Id")
@@ -577,7 +607,9 @@ namespace FastDraft.Migrations.PostgreSql.Migrations
 
                     b.HasKey("Id");
 
-                    b.HasIndex("AttemptId");
+                    b.HasIndex("AttemptId", "Id");
+
+                    b.HasIndex("AttemptId", "Name", "Id");
 
                     b.ToTable("metrics", (string)null);
                 });
