@@ -4,6 +4,8 @@ using FastDraft.Core.Stages;
 using FastDraft.Server;
 using FastDraft.Server.Retention;
 using FastDraft.Storage;
+using FastDraft.Storage.S3;
+using FastDraft.TestKit;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
 
@@ -45,6 +47,51 @@ public sealed class BackupFacts : IDisposable
         }
 
         await pipeline.AssertInvariantsAsync(folder);
+    }
+
+    [Fact]
+    public async Task A_dump_of_postgresql_and_then_a_copy_of_the_bucket_are_the_pipeline_again_and_its_run_goes_on()
+    {
+        Assert.SkipWhen(PostgreSqlServer.WhyNot is not null, PostgreSqlServer.Missing);
+        Assert.SkipWhen(S3Server.Missing is not null, S3Server.Missing ?? "");
+        const double leaseSeconds = 3;
+        var postgres = await PostgreSqlServer.OfThisProcessAsync();
+        await using var bucket = await S3Server.StartAsync();
+        var settings = new PipelineSettings
+        {
+            Database = postgres.NewDatabase(), Store = new S3Settings { Endpoint = bucket.Address, Bucket = S3Server.Bucket, Prefix = "live", AccessKey = "tester", SecretKey = "tester-secret", CacheBytes = 0 },
+        };
+        var (gate, dump) = (pipeline.PathOf("gate"), pipeline.PathOf("fastdraft.dump"));
+        Guid id;
+        int numCopied;
+        await using (var host = await PipelineHost.StartAsync(pipeline.Options(leaseSeconds) with { Settings = settings, MaxParallelStages = 2 }))
+        {
+            await FinishAsync(host, MakeAndCopy(number: 7));
+            id = await SubmitAsync(host, MakeAndCopy(waitFor: gate));
+            await LineAsync(host.Store, id, "waiting");
+            postgres.Dump(settings.Database, dump);
+
+            // What comes after the dump is in the copied bucket and named by no row of the restored database.
+            await FinishAsync(host, MakeAndCopy(number: 8));
+            numCopied = await bucket.CopyAsync("live/", "restored/");
+        }
+
+        Assert.InRange(numCopied, 6, int.MaxValue);
+        await File.WriteAllTextAsync(gate, "");
+        var elsewhere = settings with { Database = postgres.Restore(dump), Store = settings.Store with { Prefix = "restored" } };
+        await using (var restored = await PipelineHost.StartAsync(pipeline.Options(leaseSeconds) with { DataFolder = pipeline.PathOf("elsewhere"), Settings = elsewhere }))
+        {
+            foreach (var artifact in await restored.Queries.ListArtifactsAsync())
+            {
+                Assert.Empty(await restored.Store.Artifacts.VerifyAsync(Digest.Parse(artifact.Digest), VerifyDepth.Full, CancellationToken.None));
+            }
+
+            Assert.Equal(RunState.Succeeded, (await WaitAsync(restored, id)).State);
+            Assert.All((await FinishAsync(restored, MakeAndCopy(number: 7))).Stages, s => Assert.Equal(StageRunState.Cached, s.State));
+            Assert.True((await restored.Queries.VerifyAuditAsync(null, CancellationToken.None)).IsIntact);
+        }
+
+        await pipeline.AssertInvariantsAsync(pipeline.PathOf("elsewhere"), elsewhere);
     }
 
     [Fact]

@@ -74,6 +74,18 @@ public sealed class PostgreSqlServer : IDisposable
         return $"Host=127.0.0.1;Port={port};Username=fastdraft;Database={name};Maximum Pool Size=40;Connection Idle Lifetime=5;Connection Pruning Interval=2";
     }
 
+    /// <summary>Writes all of a database of this server into a file, as of one instant.</summary>
+    public void Dump(string connection, string file) => Run(Path.Join(Binaries, "pg_dump"), ["--format=custom", "--file=" + file, .. At(connection)]);
+
+    /// <summary>Makes a database from a file that <see cref="Dump"/> wrote.</summary>
+    /// <returns>Its connection string.</returns>
+    public string Restore(string file)
+    {
+        var connection = NewDatabase();
+        Run(Path.Join(Binaries, "pg_restore"), ["--no-owner", "--exit-on-error", .. At(connection), file]);
+        return connection;
+    }
+
     /// <summary>As after a crash: every connection breaks, what was committed is there again.</summary>
     public void Restart()
     {
@@ -92,6 +104,9 @@ public sealed class PostgreSqlServer : IDisposable
         keeper.Dispose();
         Directory.Delete(folder, recursive: true);
     }
+
+    private string[] At(string connection) =>
+        ["-h", "127.0.0.1", "-p", port.ToString(CultureInfo.InvariantCulture), "-U", "fastdraft", "-d", connection.Split(';').Single(p => p.StartsWith("Database=", StringComparison.Ordinal))["Database=".Length..]];
 
     private void Control(params string[] arguments)
     {

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Xml.Linq;
 
 namespace FastDraft.TestKit;
 
@@ -64,6 +65,31 @@ public sealed class S3Server : IAsyncDisposable
     }
 
     public Uri UriOf(string key) => new(Address, $"{Bucket}/{key}");
+
+    /// <summary>Copies every object whose key starts with one prefix to the same key with another.</summary>
+    public async Task<int> CopyAsync(string from, string to)
+    {
+        var count = 0;
+        for (var after = ""; ;)
+        {
+            var page = XDocument.Parse(await Http.GetStringAsync(new Uri(Address, $"{Bucket}?list-type=2&prefix={Uri.EscapeDataString(from)}&start-after={Uri.EscapeDataString(after)}")));
+            var keys = page.Descendants().Where(e => e.Name.LocalName == "Key").Select(e => e.Value).ToList();
+            if (keys.Count == 0)
+            {
+                return count;
+            }
+
+            foreach (var key in keys)
+            {
+                using var copy = new HttpRequestMessage(HttpMethod.Put, UriOf(to + key[from.Length..])) { Headers = { { "x-amz-copy-source", $"/{Bucket}/{key}" } } };
+                using var answer = await Http.SendAsync(copy);
+                answer.EnsureSuccessStatusCode();
+                count++;
+            }
+
+            after = keys[^1];
+        }
+    }
 
     public async ValueTask DisposeAsync()
     {
