@@ -1,7 +1,7 @@
-using System.Diagnostics;
 using FastDraft.Core.Runs;
 using FastDraft.Core.Stages;
 using FastDraft.Server;
+using FastDraft.TestKit;
 using static FastDraft.Durability.Tests.TestPipeline;
 using static FastDraft.Durability.Tests.TestWorkflow;
 
@@ -10,18 +10,12 @@ namespace FastDraft.Durability.Tests;
 /// <summary>On a tmpfs of a few MiB in place of one folder of the data; mounting takes root, elsewhere these skip.</summary>
 public sealed class DiskFullFacts : IDisposable
 {
-    private const int SmallMiB = 8;
-
     private readonly TestPipeline pipeline = new();
-    private readonly List<string> mounted = [];
+    private readonly List<SmallDisk> mounted = [];
 
     public void Dispose()
     {
-        foreach (var folder in mounted)
-        {
-            Run("umount", "-l", folder);
-        }
-
+        mounted.ForEach(d => d.Dispose());
         pipeline.Dispose();
     }
 
@@ -30,15 +24,14 @@ public sealed class DiskFullFacts : IDisposable
     [InlineData("cas")]
     public async Task A_full_disk_fails_the_stage_with_needed_and_free_bytes_and_the_run_resumes_when_there_is_room(string name)
     {
-        var disk = Path.Combine(pipeline.Data, name);
-        MountSmall(disk);
+        var disk = MountSmall(Path.Combine(pipeline.Data, name));
         await using var host = await pipeline.StartAsync();
-        var run = await FinishAsync(host, Misbehave("fill", (SmallMiB + 4) << 20));
+        var run = await FinishAsync(host, Misbehave("fill", (SmallDisk.SizeMiB + 4) << 20));
         Assert.Equal((RunState.Failed, StageRunState.Failed, (int?)ExitCode.Io), (run.State, run.Stages[0].State, run.Stages[0].Attempts[0].ExitCode));
         Assert.Matches($"The disk of '.*{name}.*' is full: .* needs .*[0-9,]+ bytes.*free", run.Stages[0].Failure!);
         Assert.Equal(RunState.Succeeded, (await FinishAsync(host, MakeAndCopy())).State);
 
-        Run("mount", "-o", "remount,size=64m", disk);
+        disk.Grow();
         var again = await WaitAsync(host, await host.RetryAsync(run.Id));
         Assert.Equal(RunState.Succeeded, again.State);
         Assert.Contains(await host.Queries.LogsAsync(again.Id, "misbehave"), l => l.Contains("checkpoint True", StringComparison.Ordinal));
@@ -100,17 +93,11 @@ public sealed class DiskFullFacts : IDisposable
         await pipeline.AssertInvariantsAsync();
     }
 
-    private void MountSmall(string folder)
+    private SmallDisk MountSmall(string folder)
     {
-        Directory.CreateDirectory(folder);
-        Assert.SkipUnless(Environment.UserName == "root" && Run("mount", "-t", "tmpfs", "-o", $"size={SmallMiB}m", "tmpfs", folder), "SKIPPED: a small tmpfs cannot be mounted here; a full disk was not tried.");
-        mounted.Add(folder);
-    }
-
-    private static bool Run(string program, params string[] arguments)
-    {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
-        process.WaitForExit();
-        return process.ExitCode == 0;
+        var disk = SmallDisk.TryMount(folder);
+        Assert.SkipWhen(disk is null, SmallDisk.Missing);
+        mounted.Add(disk!);
+        return disk!;
     }
 }

@@ -77,6 +77,21 @@ public sealed class S3ArtifactStoreFacts(S3ServerFixture fixture) : ArtifactStor
     }
 
     [Fact]
+    public async Task A_full_disk_of_the_cache_names_needed_and_free_bytes_and_keeps_nothing_half()
+    {
+        using var disk = SmallDisk.TryMount(Scratch.Of("disk"));
+        Assert.SkipWhen(disk is null, SmallDisk.Missing);
+        using var node = new S3ArtifactStore(settings, Scratch.Of("disk/cache"));
+        var (digest, _) = await store.PutFolderAsync(ArtifactKind.Corpus, Scratch.With(("a", Bytes((SmallDisk.SizeMiB + 4) << 20))), Token);
+        var full = await Assert.ThrowsAsync<StageFailureException>(() => node.MaterializeAsync(digest, Scratch.Of("out"), Token));
+        Assert.Equal(FailureKind.Resource, full.Kind);
+        Assert.Matches("The disk of '.*/disk/cache' is full: .* needs 12,582,912 bytes, [0-9,]+ are free", full.Message);
+        Assert.Empty(Directory.EnumerateFiles(Scratch.Of("disk/cache/tmp")));
+        disk!.Grow();
+        await node.MaterializeAsync(digest, Scratch.Of("again"), Token);
+    }
+
+    [Fact]
     public async Task Room_is_made_without_taking_what_somebody_has_open()
     {
         var cache = new BlobCache(Scratch.Of("small"), 10_000);
