@@ -1,22 +1,25 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Text;
 using FastDraft.Persistence;
 using FastDraft.Server.Gates;
 
 namespace FastDraft.Server.Runs;
 
 /// <summary>
-/// One look at a run that is being watched: its rows, and how far its attempts are. What is read of their logs and metrics is read once,
-/// however many watch, and forgotten with the look.
+/// One look at a run that is being watched: its rows, and how far its attempts are. What is read of their logs and metrics is read and
+/// written as events once, however many watch, and forgotten with the look.
 /// </summary>
 internal sealed class RunLook(PipelineQueries queries, RunView? run, IReadOnlyList<GateView> gates, IReadOnlyDictionary<Guid, AttemptHead> heads)
 {
     private const int MaxLogChars = 256 << 10;
     private const int MaxPoints = 2000;
+    private const int LinesOfAnEvent = 200;
+    private const int CharsOfAnEvent = 64 << 10;
 
-    private readonly ConcurrentDictionary<(Guid Attempt, int After), Lazy<Task<(IReadOnlyList<string> Lines, int Last)>>> logs = new();
     private readonly ConcurrentDictionary<long, Lazy<Task<IReadOnlyList<(long Id, DateTimeOffset At, string Text)>>>> lines = new();
-    private readonly ConcurrentDictionary<(Guid Attempt, long After), Lazy<Task<IReadOnlyList<CurvePoint>>>> metrics = new();
+    private readonly ConcurrentDictionary<(Guid Attempt, int After), Lazy<Task<(string Events, int Last)>>> logs = new();
+    private readonly ConcurrentDictionary<(Guid Attempt, long After), Lazy<Task<(string Event, long Last)>>> metrics = new();
 
     /// <summary>Null: there is no such run.</summary>
     public RunView? Run => run;
@@ -28,11 +31,58 @@ internal sealed class RunLook(PipelineQueries queries, RunView? run, IReadOnlyLi
     /// <summary>What the workflow itself wrote.</summary>
     public Task<IReadOnlyList<(long Id, DateTimeOffset At, string Text)>> LinesAsync(long after) => lines.GetOrAdd(after, at => new(() => queries.LinesAsync(run!.Id, at))).Value;
 
-    public Task<(IReadOnlyList<string> Lines, int Last)> LogAsync(Guid attempt, int after) =>
-        logs.GetOrAdd((attempt, after), at => new(() => queries.LogPageAsync(at.Attempt, at.After, MaxLogChars))).Value;
+    /// <summary>What an attempt wrote after a chunk, as events, and the last chunk that they tell of.</summary>
+    public Task<(string Events, int Last)> LogAsync(StageRunView stage, AttemptView attempt, int after) =>
+        logs.GetOrAdd((attempt.Id, after), _ => new(() => ReadLogAsync(stage, attempt, after))).Value;
 
-    public Task<IReadOnlyList<CurvePoint>> MetricsAsync(Guid attempt, long after) =>
-        metrics.GetOrAdd((attempt, after), at => new(() => queries.MetricsAsync(at.Attempt, at.After, limit: MaxPoints))).Value;
+    /// <summary>What an attempt measured after a point, as the data of an event, and the last point in it; that point itself where there is nothing.</summary>
+    public Task<(string Event, long Last)> MetricsAsync(StageRunView stage, AttemptView attempt, long after) =>
+        metrics.GetOrAdd((attempt.Id, after), _ => new(() => ReadMetricsAsync(stage, attempt, after))).Value;
+
+    private async Task<(string Events, int Last)> ReadLogAsync(StageRunView stage, AttemptView attempt, int after)
+    {
+        var (written, last) = await queries.LogPageAsync(attempt.Id, after, MaxLogChars);
+        var told = written.Select(l => PipelineStore.ParseLine(stage.ActivityId, l)).ToList();
+        var events = new StringBuilder();
+        foreach (var part in Parts(told.OfType<StageLog>()))
+        {
+            events.Append(RunStream.Event("log", RunStream.Data(new { stage.ActivityInstanceId, Attempt = attempt.Number, Lines = part })));
+        }
+
+        if (told.OfType<StageProgress>().LastOrDefault() is { } progress)
+        {
+            events.Append(RunStream.Event("progress", RunStream.Data(new { stage.ActivityInstanceId, Attempt = attempt.Number, progress.At, progress.Done, progress.Total, progress.Unit })));
+        }
+
+        return (events.ToString(), last);
+    }
+
+    private async Task<(string Event, long Last)> ReadMetricsAsync(StageRunView stage, AttemptView attempt, long after)
+    {
+        var points = await queries.MetricsAsync(attempt.Id, after, limit: MaxPoints);
+        return points.Count == 0 ? ("", after)
+            : (RunStream.Data(new { stage.ActivityInstanceId, Attempt = attempt.Number, Points = points.Select(p => new { p.Name, p.Step, p.Value }) }), points[^1].Last);
+    }
+
+    private static IEnumerable<IReadOnlyList<object>> Parts(IEnumerable<StageLog> log)
+    {
+        var (part, chars) = (new List<object>(), 0);
+        foreach (var line in log)
+        {
+            part.Add(new { line.At, line.Level, line.Message });
+            chars += line.Message.Length;
+            if (part.Count == LinesOfAnEvent || chars > CharsOfAnEvent)
+            {
+                yield return part;
+                (part, chars) = ([], 0);
+            }
+        }
+
+        if (part.Count > 0)
+        {
+            yield return part;
+        }
+    }
 }
 
 /// <summary>Runs that somebody watches. Each is looked at four times a second for all of them together.</summary>

@@ -1,4 +1,3 @@
-using System.Text;
 using System.Text.Json;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
@@ -22,8 +21,6 @@ internal sealed class RunStream
     private const string End = "end";
     private const int NewestChunks = 64;
     private const int NewestPoints = 1000;
-    private const int LinesOfAnEvent = 200;
-    private const int CharsOfAnEvent = 64 << 10;
 
     private static readonly TimeSpan Heartbeat = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan Trust = TimeSpan.FromSeconds(5);
@@ -207,72 +204,44 @@ internal sealed class RunStream
             ? new AttemptHead(Math.Max(0, head.Chunk - NewestChunks), await queries.MetricBeforeAsync(attempt.Id, NewestPoints, ct)) : default);
         while (read.Chunk < head.Chunk)
         {
-            var (lines, last) = await look.LogAsync(attempt.Id, read.Chunk);
+            var (events, last) = await look.LogAsync(stage, attempt, read.Chunk);
             if (last == read.Chunk)
             {
                 break;
             }
 
             read = read with { Chunk = last };
-            var events = lines.Select(l => PipelineStore.ParseLine(stage.ActivityId, l)).ToList();
             position[attempt.Id] = read;
-            foreach (var part in Parts(events.OfType<StageLog>()))
-            {
-                await SendAsync("log", new { stage.ActivityInstanceId, Attempt = attempt.Number, Lines = part }, null, ct);
-            }
 
-            if (events.OfType<StageProgress>().LastOrDefault() is { } progress)
-            {
-                await SendAsync("progress", new { stage.ActivityInstanceId, Attempt = attempt.Number, progress.At, progress.Done, progress.Total, progress.Unit }, null, ct);
-            }
-
-            await SendIdAsync(attempts, ct);
+            // The id is named when all before it is told, so that a client cut off in the middle hears the middle again and misses nothing.
+            await WriteAsync(events + Event("read", "{}", position.ToText(attempts)), ct);
         }
 
-        while (read.Metric < head.Metric && await look.MetricsAsync(attempt.Id, read.Metric) is { Count: > 0 } points)
+        while (read.Metric < head.Metric)
         {
-            read = read with { Metric = points[^1].Last };
+            var (data, last) = await look.MetricsAsync(stage, attempt, read.Metric);
+            if (last == read.Metric)
+            {
+                break;
+            }
+
+            read = read with { Metric = last };
             position[attempt.Id] = read;
-            await SendAsync(
-                "metric", new { stage.ActivityInstanceId, Attempt = attempt.Number, Points = points.Select(p => new { p.Name, p.Step, p.Value }) }, position.ToText(attempts), ct);
+            await WriteAsync(Event("metric", data, position.ToText(attempts)), ct);
         }
 
         position[attempt.Id] = read;
     }
 
-    private static IEnumerable<IReadOnlyList<object>> Parts(IEnumerable<StageLog> lines)
-    {
-        var (part, chars) = (new List<object>(), 0);
-        foreach (var line in lines)
-        {
-            part.Add(new { line.At, line.Level, line.Message });
-            chars += line.Message.Length;
-            if (part.Count == LinesOfAnEvent || chars > CharsOfAnEvent)
-            {
-                yield return part;
-                (part, chars) = ([], 0);
-            }
-        }
+    public static string Data(object data) => JsonSerializer.Serialize(data, ApiJson.Options);
 
-        if (part.Count > 0)
-        {
-            yield return part;
-        }
-    }
+    public static string Event(string name, string data, string? id = null) => $"{(id is null ? "" : $"id: {id}\n")}event: {name}\ndata: {data}\n\n";
 
-    /// <summary>An id is named when all before it is told, so that a client cut off in the middle hears the middle again and misses nothing.</summary>
-    private Task SendIdAsync(IReadOnlyList<AttemptView> attempts, CancellationToken ct) => SendAsync("read", new { }, position.ToText(attempts), ct);
+    private Task SendAsync(string name, object data, string? id, CancellationToken ct) => WriteAsync(Event(name, Data(data), id), ct);
 
-    private Task SendAsync(string name, object data, string? id, CancellationToken ct)
+    private Task WriteAsync(string events, CancellationToken ct)
     {
         numEvents++;
-        var text = new StringBuilder();
-        if (id is not null)
-        {
-            text.Append("id: ").Append(id).Append('\n');
-        }
-
-        text.Append("event: ").Append(name).Append("\ndata: ").Append(JsonSerializer.Serialize(data, ApiJson.Options)).Append("\n\n");
-        return response.WriteAsync(text.ToString(), ct);
+        return response.WriteAsync(events, ct);
     }
 }
