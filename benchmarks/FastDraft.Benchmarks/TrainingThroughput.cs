@@ -29,10 +29,9 @@ internal static class TrainingThroughput
             HeadSize = Math.Min(64, hidden),
             MaxPositions = length,
         };
-        using var decoder = new Decoder(config, device, dtype).RequireGradients();
+        using var decoder = new Decoder(config, device, dtype);
         decoder.Initialize(1);
-        var model = new TrainedModel([.. decoder.Parameters.Select(p => (p.Key, p.Value))], ids => decoder.ForwardHidden(ids, dtype), (Parameter)decoder.HeadWeight);
-        using var trainer = new Trainer(model, new RandomTokens(vocabulary), new TrainerOptions
+        using var trainer = new Trainer(TrainedModel.Of(decoder), new RandomTokens(vocabulary), new TrainerOptions
         {
             NumSteps = steps + 3,
             SequenceLength = length,

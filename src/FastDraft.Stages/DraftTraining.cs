@@ -29,13 +29,6 @@ internal static class DraftTraining
     /// <summary>A CPU wants what stays near its caches.</summary>
     public static long MaxLogits(StageContext context) => context.Text("accelerator") is "cuda" or "gaudi" ? MaxCardLogits : ChunkedCrossEntropy.DefaultMaxLogits;
 
-    public static TrainedModel Trained(Decoder decoder)
-    {
-        decoder.RequireGradients();
-        return new TrainedModel(
-            [.. decoder.Parameters.Select(p => (p.Key, p.Value))], ids => decoder.ForwardHidden(ids, decoder.Dtype), (Parameter)decoder.HeadWeight);
-    }
-
     /// <summary>Identifies everything that decides the weights but the step, so that a checkpoint of other settings is not taken up.</summary>
     public static string SettingsDigest(StageContext context, DecoderConfig config)
     {
@@ -81,7 +74,7 @@ internal static class DraftTraining
 
                     return (step.Step % intervalEvery != 0 && step.Step != options.NumSteps) || atInterval(step.Step);
                 },
-                cancellationToken);
+                cancellationToken, intervalEvery);
         }
         catch (TrainingDivergedException e)
         {

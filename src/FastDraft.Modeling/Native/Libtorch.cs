@@ -105,6 +105,11 @@ public static class Libtorch
         }
     }
 
+    /// <summary>Where a tensor's first element lies, on its device.</summary>
+    internal static unsafe nint Address(torch.Tensor tensor) => ((delegate* unmanaged<nint, nint>)DataOf.Value)(tensor.Handle);
+
+    private static readonly Lazy<nint> DataOf = new(() => NativeLibrary.GetExport(_bridge, "THSTensor_data"));
+
     private static string FindFolder()
     {
         if (Environment.GetEnvironmentVariable("FASTDRAFT_LIBTORCH") is { Length: > 0 } configured)

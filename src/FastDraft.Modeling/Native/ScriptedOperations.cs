@@ -19,6 +19,9 @@ internal static class ScriptedOperations
         def embedding(weight, ids):
             return torch.embedding(weight, ids)
 
+        def embedding_backward(gradient, ids, rows: int):
+            return torch.embedding_dense_backward(gradient, ids, rows, -1, False)
+
         def gate(gate, up):
             return torch.silu(gate) * up
 
@@ -44,6 +47,9 @@ internal static class ScriptedOperations
 
     /// <summary>Rows of weight [V, D] by ids [*]. Its gradient sums a token's rows in float32, which index_select's does not.</summary>
     public static Tensor Embedding(Tensor weight_VD, Tensor ids) => Call("embedding", weight_VD, ids);
+
+    /// <summary>The gradient of <see cref="Embedding"/> with respect to weight, [V, D].</summary>
+    public static Tensor EmbeddingBackward(Tensor gradient, Tensor ids, int vocabularySize) => Call("embedding_backward", gradient, ids, vocabularySize);
 
     // TorchScript runs the first calls of a process operation by operation and later ones, where several operations are in one function,
     // with derivative formulas of its own: other bits. A training that is resumed in a new process has to repeat those of the one that

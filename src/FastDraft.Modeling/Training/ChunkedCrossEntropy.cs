@@ -1,3 +1,4 @@
+using FastDraft.Modeling.Native;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -19,7 +20,7 @@ public static class ChunkedCrossEntropy
 
     /// <summary>
     /// Loss summed over labelled rows times <paramref name="scale"/>, as a scalar tensor; returns also d loss / d hidden, and adds
-    /// d loss / d head into <paramref name="headGradient_VD"/>. Labels below 0 carry no loss.
+    /// d loss / d head into <paramref name="headGradient_VD"/>. Labels below 0 carry no loss. In bfloat16 on a card loss and slope of a chunk are one kernel.
     /// </summary>
     public static (Tensor Loss, Tensor HiddenGradient_ND) Backward(
         Tensor hidden_ND, Tensor head_VD, Tensor labels_N, double scale, Tensor headGradient_VD, long maxLogits = DefaultMaxLogits)
@@ -30,6 +31,24 @@ public static class ChunkedCrossEntropy
         var gradient_ND = empty_like(hidden);
         var loss = zeros(1, ScalarType.Float32, hidden.device);
         var (n, chunk) = (hidden.shape[0], Math.Max(1, maxLogits / head_VD.shape[0]));
+        if (hidden.device_type == DeviceType.CUDA && hidden.dtype == ScalarType.BFloat16 && head_VD.shape[0] % CudaKernels.Width == 0 && CudaKernels.For((int)hidden.shape[1]) is { } kernels)
+        {
+            // Chunks of one size: a short last one would run its products at a lower rate.
+            chunk = (n + ((n + chunk - 1) / chunk) - 1) / ((n + chunk - 1) / chunk);
+            for (long start = 0; start < n; start += chunk)
+            {
+                using var chunkScope = NewDisposeScope();
+                var length = Math.Min(chunk, n - start);
+                var h_CD = hidden.narrow(0, start, length);
+                var slope_CV = h_CD.mm(head_VD.t());
+                loss.add_(kernels.Slope(slope_CV, labels_N.narrow(0, start, length), scale).sum());
+                gradient_ND.narrow(0, start, length).addmm_(slope_CV, head_VD, 0, 1);
+                headGradient_VD.addmm_(slope_CV.t(), h_CD, 1, 1);
+            }
+
+            return (loss.MoveToOuterDisposeScope(), gradient_ND.MoveToOuterDisposeScope());
+        }
+
         for (long start = 0; start < n; start += chunk)
         {
             using var chunkScope = NewDisposeScope();

@@ -14,6 +14,7 @@ public sealed class FlatAdamW : IDisposable
     private readonly List<(Parameter Parameter, Tensor Master)> _views = [];
     private readonly long _numDecayed;
     private readonly Tensor _step;
+    private readonly Tensor _diverged;
 
     public FlatAdamW(IReadOnlyList<(string Name, Parameter Parameter)> parameters, double beta1 = 0.9, double beta2 = 0.95, double weightDecay = 0.1, double epsilon = 1e-8)
     {
@@ -28,6 +29,7 @@ public sealed class FlatAdamW : IDisposable
         Moment2 = zeros_like(Master);
         Gradient = zeros_like(Master);
         _step = zeros([], ScalarType.Float32, device);
+        _diverged = zeros([], ScalarType.Float32, device);
         var offset = 0L;
         foreach (var parameter in ordered)
         {
@@ -87,30 +89,38 @@ public sealed class FlatAdamW : IDisposable
         }
     }
 
-    /// <summary>
-    /// One update from <see cref="Gradient"/>, clipped to <paramref name="maxNorm"/>; <paramref name="step"/> counts from 1. Nothing changes when
-    /// the loss or the gradient's L2 norm is not finite. Both are decided on the device: they are read only once all its work is queued.
-    /// </summary>
+    /// <summary>One update from <see cref="Gradient"/>; waits for its loss and gradient norm. See <see cref="Queue"/>.</summary>
     public (double Loss, double Norm) Step(long step, double learningRate, Tensor loss, double maxNorm)
+    {
+        using var scope = NewDisposeScope();
+        var read = Queue(step, learningRate, loss, maxNorm).cpu().data<float>();
+        return (read[0], read[1]);
+    }
+
+    /// <summary>
+    /// Queues one update from <see cref="Gradient"/>, clipped to <paramref name="maxNorm"/>; <paramref name="step"/> counts from 1. Nothing changes
+    /// when the loss or the gradient's L2 norm is not finite, nor in any later update: that is decided on the device, so that several can be
+    /// queued before the first is looked at. Returns [loss, norm] on the device.
+    /// </summary>
+    public Tensor Queue(long step, double learningRate, Tensor loss, double maxNorm)
     {
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
         var norm = Gradient.norm();
         var scale = norm.div(maxNorm).clamp_min_(1);
-        var skip = norm.add(loss.sum()).isfinite().logical_not().to(ScalarType.Float32);
+        _diverged.copy_(_diverged.maximum(norm.add(loss.sum()).isfinite().logical_not().to(ScalarType.Float32)));
         _step.fill_(step);
         Update(0, _numDecayed, WeightDecay);
         Update(_numDecayed, Master.numel() - _numDecayed, 0);
         WriteParameters();
-        var read = stack([loss.sum(), norm]).cpu().data<float>();
-        return (read[0], read[1]);
+        return stack([loss.sum(), norm]).MoveToOuterDisposeScope();
 
         void Update(long start, long length, double decay)
         {
             Tensor Part(Tensor flat) => flat.narrow(0, start, length);
             if (length > 0)
             {
-                ScriptedOperations.AdamW(Part(Master), Part(Gradient), Part(Moment1), Part(Moment2), _step, scale, skip, learningRate, Beta1, Beta2, decay, Epsilon);
+                ScriptedOperations.AdamW(Part(Master), Part(Gradient), Part(Moment1), Part(Moment2), _step, scale, _diverged, learningRate, Beta1, Beta2, decay, Epsilon);
             }
         }
     }
@@ -137,5 +147,6 @@ public sealed class FlatAdamW : IDisposable
         Moment2.Dispose();
         Gradient.Dispose();
         _step.Dispose();
+        _diverged.Dispose();
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using FastDraft.Modeling.Native;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -9,7 +10,24 @@ namespace FastDraft.Modeling.Training;
 
 /// <summary>The parts of a model that training touches: its parameters, the hidden states after the final norm, and the output head (one of the parameters).</summary>
 public sealed record TrainedModel(
-    IReadOnlyList<(string Name, Parameter Parameter)> Parameters, Func<Tensor, Tensor> ForwardHidden, Parameter Head);
+    IReadOnlyList<(string Name, Parameter Parameter)> Parameters, Func<Tensor, Tensor> ForwardHidden, Parameter Head)
+{
+    /// <summary>Takes d loss / d hidden [N, D] of the last forward pass and leaves gradients in the parameters, added to the head's that is there; null where autograd does that.</summary>
+    public Action<Tensor>? Backward { get; init; }
+
+    /// <summary>A decoder, by the passes that are written out for a card where it lies on one, otherwise by autograd.</summary>
+    public static TrainedModel Of(Models.Decoder decoder)
+    {
+        IReadOnlyList<(string Name, Parameter Parameter)> parameters = [.. decoder.Parameters.Select(p => (p.Key, p.Value))];
+        if (CudaDecoder.For(decoder) is { } onCard)
+        {
+            return new TrainedModel(parameters, onCard.Forward, (Parameter)decoder.HeadWeight) { Backward = onCard.Backward };
+        }
+
+        decoder.RequireGradients();
+        return new TrainedModel(parameters, ids => decoder.ForwardHidden(ids, decoder.Dtype), (Parameter)decoder.HeadWeight);
+    }
+}
 
 /// <summary>
 /// Runs optimizer steps. Everything that decides the next step (weights, moments, step number) is in the checkpoint, and a batch is a pure
@@ -26,6 +44,9 @@ public sealed class Trainer : IDisposable
     private readonly TimeProvider _time;
     private readonly FlatAdamW _optimizer;
     private readonly Device _device;
+    private readonly Queue<(long Step, double LearningRate, long Began, DeviceNumbers Numbers)> _pending = new();
+    private readonly BatchUpload _upload;
+    private long _settled;
     private Tensor? _best;
 
     /// <param name="resumeFolder">Where checkpoints are written and found; null keeps none.</param>
@@ -40,6 +61,7 @@ public sealed class Trainer : IDisposable
         (_model, _batches, _options, _resumeFolder, _time) = (model, batches, options, resumeFolder, time ?? TimeProvider.System);
         _optimizer = new FlatAdamW(model.Parameters, weightDecay: options.WeightDecay);
         _device = model.Head.device;
+        _upload = new BatchUpload(_device);
         if (_resumeFolder is not null && TrainingCheckpoint.Read(_resumeFolder, options.SettingsDigest, m => StateTensors(m["bestScore"] != NoScore)) is { } metadata)
         {
             NextStep = long.Parse(metadata["step"], CultureInfo.InvariantCulture);
@@ -57,48 +79,44 @@ public sealed class Trainer : IDisposable
 
     public int NumChecksWithoutGain { get; private set; }
 
-    /// <summary>Runs one optimizer step.</summary>
+    /// <summary>Runs one optimizer step and waits for it.</summary>
     /// <exception cref="TrainingDivergedException">Loss or gradient norm is not finite; weights are those of the step before.</exception>
     public TrainingStep Step()
     {
-        using var scope = NewDisposeScope();
-        var began = _time.GetTimestamp();
-        var (rows, length) = (_options.BatchSize / _options.AccumulationSteps, _options.SequenceLength);
-        var ids = new long[_options.BatchSize * length];
-        var labels = new long[ids.Length];
-        _batches.Fill(NextStep * _options.BatchSize, _options.BatchSize, length, ids, labels);
-        var scale = 1.0 / Math.Max(1, labels.Count(l => l >= 0));
-        var losses = zeros(1, ScalarType.Float32, _device);
-        for (var micro = 0; micro < _options.AccumulationSteps; micro++)
-        {
-            losses.add_(Accumulate(ids.AsSpan(micro * rows * length, rows * length), labels.AsSpan(micro * rows * length, rows * length), rows, scale));
-            _optimizer.TakeGradients(first: micro == 0);
-        }
-
-        var learningRate = _options.LearningRateAt(NextStep);
-        var (loss, norm) = _optimizer.Step(NextStep + 1, learningRate, losses, _options.MaxGradientNorm);
-        if (!double.IsFinite(loss) || !double.IsFinite(norm))
-        {
-            throw new TrainingDivergedException(NextStep, loss, norm);
-        }
-
-        NextStep++;
-        return new TrainingStep(NextStep, loss, learningRate, norm, ids.Length / _time.GetElapsedTime(began).TotalSeconds);
+        Queue();
+        return Settle();
     }
 
     /// <summary>Runs the remaining steps, with a checkpoint every so many steps or seconds and one at the end.</summary>
     /// <param name="afterStep">Called after each step; false ends the run early.</param>
-    public void Run(Func<TrainingStep, bool> afterStep, CancellationToken cancellationToken)
+    /// <param name="lookEvery">
+    /// At multiples of this, and at the end, the weights that <paramref name="afterStep"/> sees are those of its step. On a card the others are
+    /// told while the next step is already computed, so that it never waits for this process.
+    /// </param>
+    public void Run(Func<TrainingStep, bool> afterStep, CancellationToken cancellationToken, long lookEvery = 1)
     {
         var saved = _time.GetTimestamp();
         var interval = _options.CheckpointEvery;
         while (NextStep < _options.NumSteps)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            var goOn = afterStep(Step());
-            if (!goOn || NextStep == _options.NumSteps || NextStep % _options.CheckpointEverySteps == 0
-                || _time.GetElapsedTime(saved) >= interval)
+            Queue();
+            var toSave = NextStep == _options.NumSteps || NextStep % _options.CheckpointEverySteps == 0 || _time.GetElapsedTime(saved) >= interval;
+            var toLook = toSave || NextStep % lookEvery == 0 || _device.type != DeviceType.CUDA;
+            var goOn = true;
+            while (goOn && _pending.Count > (toLook ? 0 : 1))
             {
+                goOn = afterStep(Settle());
+            }
+
+            if (!goOn || toSave)
+            {
+                // Where a run is ended early, the step that was queued meanwhile counts.
+                while (_pending.Count > 0)
+                {
+                    Settle();
+                }
+
                 var began = _time.GetTimestamp();
                 Save();
                 saved = _time.GetTimestamp();
@@ -159,8 +177,57 @@ public sealed class Trainer : IDisposable
 
     public void Dispose()
     {
+        foreach (var pending in _pending)
+        {
+            pending.Numbers.Dispose();
+        }
+
         _optimizer.Dispose();
+        _upload.Dispose();
         _best?.Dispose();
+    }
+
+    /// <summary>Queues one optimizer step; on a card nothing here waits for it.</summary>
+    private void Queue()
+    {
+        using var scope = NewDisposeScope();
+        var began = _time.GetTimestamp();
+        var (rows, length) = (_options.BatchSize / _options.AccumulationSteps, _options.SequenceLength);
+        var ids = new long[_options.BatchSize * length];
+        var labels = new long[ids.Length];
+        _batches.Fill(NextStep * _options.BatchSize, _options.BatchSize, length, ids, labels);
+        var scale = 1.0 / Math.Max(1, labels.Count(l => l >= 0));
+        var (ids_BT, labels_BT) = _upload.ToDevice(ids, labels, length);
+        var losses = zeros(1, ScalarType.Float32, _device);
+        for (var micro = 0; micro < _options.AccumulationSteps; micro++)
+        {
+            losses.add_(Accumulate(ids_BT.narrow(0, micro * rows, rows), labels_BT.narrow(0, micro * rows, rows).flatten(), scale));
+            _optimizer.TakeGradients(first: micro == 0);
+        }
+
+        var learningRate = _options.LearningRateAt(NextStep);
+        var numbers = new DeviceNumbers(_optimizer.Queue(NextStep + 1, learningRate, losses, _options.MaxGradientNorm));
+        _pending.Enqueue((NextStep, learningRate, began, numbers));
+        NextStep++;
+    }
+
+    /// <summary>Waits for the oldest queued step.</summary>
+    private TrainingStep Settle()
+    {
+        var (step, learningRate, began, pending) = _pending.Dequeue();
+        using var numbers = pending;
+        var values = numbers.Read();
+        var (loss, norm) = (values[0], values[1]);
+        if (!float.IsFinite(loss) || !float.IsFinite(norm))
+        {
+            NextStep = step;
+            throw new TrainingDivergedException(step, loss, norm);
+        }
+
+        var now = _time.GetTimestamp();
+        var elapsed = _time.GetElapsedTime(Math.Max(began, _settled), now);
+        _settled = now;
+        return new TrainingStep(step + 1, loss, learningRate, norm, _options.BatchSize * _options.SequenceLength / elapsed.TotalSeconds);
     }
 
     private Tensor Best() => _best ??= _optimizer.Master.clone().DetachFromDisposeScope();
@@ -178,11 +245,9 @@ public sealed class Trainer : IDisposable
     }
 
     /// <summary>Forward and backward of one micro batch; its loss stays on the device.</summary>
-    private Tensor Accumulate(ReadOnlySpan<long> ids, ReadOnlySpan<long> labels, int rows, double scale)
+    private Tensor Accumulate(Tensor ids_BT, Tensor labels_N, double scale)
     {
         using var scope = NewDisposeScope();
-        var ids_BT = tensor(ids.ToArray(), [rows, _options.SequenceLength], device: _device);
-        var labels_N = tensor(labels.ToArray(), [labels.Length], device: _device);
         var hidden_BTD = _model.ForwardHidden(ids_BT);
         var hidden_ND = hidden_BTD.view(-1, hidden_BTD.shape[2]);
         var headGradient = zeros_like(_model.Head);
@@ -190,7 +255,15 @@ public sealed class Trainer : IDisposable
 
         // Set before the backward pass, which adds the embedding's part where the head is tied to it.
         _model.Head.grad = headGradient;
-        hidden_ND.backward([gradient_ND]);
+        if (_model.Backward is { } backward)
+        {
+            backward(gradient_ND);
+        }
+        else
+        {
+            hidden_ND.backward([gradient_ND]);
+        }
+
         return loss.MoveToOuterDisposeScope();
     }
 }

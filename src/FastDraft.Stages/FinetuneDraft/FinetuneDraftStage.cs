@@ -89,7 +89,7 @@ public sealed class FinetuneDraftStage : IStage
         using var draft = TensorStages.LoadDecoder(context.Input("draft"), device, DraftTraining.ComputeType(device));
         var targetFolder = context.RequiredText("target");
         using var target = TensorStages.LoadDecoder(targetFolder, device, device.type == DeviceType.CUDA ? TensorStages.StoredType(targetFolder) : ScalarType.Float32);
-        using var trainer = new Trainer(DraftTraining.Trained(draft), new PaddedSequences(train, unchecked((ulong)context.Integer("seed")!.Value)), options, context.ResumeFolder);
+        using var trainer = new Trainer(TrainedModel.Of(draft), new PaddedSequences(train, unchecked((ulong)context.Integer("seed")!.Value)), options, context.ResumeFolder);
         var before = trainer.NextStep == 0 ? Acceptance(draft, target, validation) : double.NaN;
         if (double.IsFinite(before))
         {

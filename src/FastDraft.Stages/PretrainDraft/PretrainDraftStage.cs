@@ -99,7 +99,7 @@ public sealed class PretrainDraftStage : IStage
         var device = TensorStages.Device(context);
         using var decoder = Start(context, draft, device);
         using var trainer = new Trainer(
-            DraftTraining.Trained(decoder),
+            TrainedModel.Of(decoder),
             new PackedWindows(shards.Split("train"), unchecked((ulong)context.Integer("seed")!.Value), replay?.Split("train"), replay is null ? 0 : context.Number("replayFraction")!.Value),
             options, context.ResumeFolder);
         var validation = double.NaN;

@@ -62,6 +62,25 @@ public sealed class TrainerFacts : IDisposable
     }
 
     [Fact]
+    public void Updates_queued_after_a_loss_that_is_not_finite_change_nothing()
+    {
+        using var scope = NewDisposeScope();
+        var matrix = new TorchSharp.Modules.Parameter(full([2, 2], 2f));
+        using var optimizer = new FlatAdamW([("m", matrix)]);
+        using (no_grad())
+        {
+            optimizer.Gradient.fill_(0.5f);
+        }
+
+        optimizer.Queue(1, 0.1, zeros(1), maxNorm: 1);
+        var kept = matrix.data<float>().ToArray();
+        Assert.NotEqual([2f, 2f, 2f, 2f], kept);
+        optimizer.Queue(2, 0.1, full([1], float.NaN), maxNorm: 1);
+        optimizer.Queue(3, 0.1, zeros(1), maxNorm: 1);
+        Assert.Equal(kept, matrix.data<float>().ToArray());
+    }
+
+    [Fact]
     public void One_sample_is_learnt_by_heart_also_with_accumulation()
     {
         using var trainer = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), Options(200) with { AccumulationSteps = 2, LearningRate = 0.05 });
