@@ -4,7 +4,6 @@ using FastDraft.Modeling.Models;
 using FastDraft.Modeling.Native;
 using FastDraft.Modeling.Training;
 using TorchSharp;
-using TorchSharp.Modules;
 
 namespace FastDraft.Benchmarks;
 
