@@ -1,4 +1,7 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
 using FastDraft.Core.Stages;
+using FastDraft.Core.Workflows;
 using FastDraft.Export;
 using FastDraft.Modeling.Checkpoints;
 using FastDraft.Modeling.Tokenization;
@@ -77,6 +80,43 @@ internal static class CliErrors
         catch (Exception e) when (Environment.GetEnvironmentVariable("FASTDRAFT_TRACE") is null or "")
         {
             return Print(ExitCode.Bug, $"A fault of this program: {e.GetType().Name}: {e.Message}", "the same command with FASTDRAFT_TRACE=1 shows where, for a report");
+        }
+    }
+
+    /// <summary>Prints what is wrong with a command line, as few mistakes as explain it, with the nearest name that there is.</summary>
+    public static int OfArguments(ParseResult parsed)
+    {
+        var command = parsed.CommandResult.Command;
+        var path = string.Join(' ', Ancestry(parsed.CommandResult).Reverse());
+        var visible = command.Subcommands.Select(c => c.Name).ToList();
+        if (parsed.UnmatchedTokens is [var stranger, ..])
+        {
+            var (what, known) = stranger.StartsWith('-') ? ($"{path} has no option '{stranger}'.", command.Options.Concat(parsed.RootCommandResult.Command.Options).SelectMany(o => o.Aliases.Append(o.Name)))
+                : visible.Count > 0 ? ($"{path} has no command '{stranger}'.", visible)
+                : ($"{path}: '{stranger}' is one argument too many.", Enumerable.Empty<string>());
+            return Print(ExitCode.Config, what, Spelling.Nearest(stranger, known) is { } near ? $"did you mean '{near}'? {path} --help" : $"{path} --help");
+        }
+
+        if (visible.Count > 0)
+        {
+            return Print(ExitCode.Config, $"{path} needs one of the commands {string.Join(", ", visible)}.", $"{path} --help");
+        }
+
+        // Messages of the parser stand on lines of their own, one value a line.
+        foreach (var message in parsed.Errors.Select(e => e.Message.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)))
+        {
+            Print(ExitCode.Config, $"{message[0]}{(message.Length > 1 ? " " : string.Empty)}{string.Join(", ", message[1..])}", null);
+        }
+
+        Output.WriteError($"{path} --help", "  try: ");
+        return ExitCode.Config;
+    }
+
+    private static IEnumerable<string> Ancestry(CommandResult? result)
+    {
+        for (; result is not null; result = result.Parent as CommandResult)
+        {
+            yield return result.Command is RootCommand ? "fastdraft" : result.Command.Name;
         }
     }
 

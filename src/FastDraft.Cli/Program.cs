@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Reflection;
 using FastDraft.Cli;
-using FastDraft.Core.Stages;
 using FastDraft.Server.Worker;
 using FastDraft.Stages;
 
@@ -26,13 +25,7 @@ static async Task<int> RunAsync(string[] args)
     var parsed = CommandLine.Build(interrupts).Parse(args);
     if (parsed.Errors.Count > 0)
     {
-        foreach (var error in parsed.Errors)
-        {
-            Console.Error.WriteLine("error: " + error.Message);
-        }
-
-        Console.Error.WriteLine("  try: fastdraft --help");
-        return ExitCode.Config;
+        return CliErrors.OfArguments(parsed);
     }
 
     // Signals are ours: a run that is stopped in order takes its workers with it first.

@@ -56,7 +56,7 @@ public static class Planner
                     : await keys.FindAsync(db, key.ComputeDigest(), [], ct) is { } hit ? LookupResult.Of(hit.Row, hit.Outputs) : null;
                 plan.Add(new PlannedStage(
                     start.ActivityId, start.Stage, start.Settings, result is null ? PlanVerdict.Miss : PlanVerdict.Hit, result?.FromRunId,
-                    result is null ? await KeyBuilder.ExplainAsync(db, key, start.ActivityId, ct) : []));
+                    result is null ? await KeyBuilder.ExplainAsync(db, key, null, start.ActivityId, ct) : []));
                 if (result is not null)
                 {
                     answered.Add(start.ActivityInstanceId);

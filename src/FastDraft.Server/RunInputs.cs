@@ -62,7 +62,8 @@ public static class RunInputs
                 && Incident(new Dictionary<string, JsonNode?>(filled) { [i.Name] = Placeholder(i) }) != incident);
             if (missing is null)
             {
-                return problems.Count > 0 ? problems : [new RunProblem(definition.Name, FailureKind.Config, incident, null)];
+                var wrong = definition.Inputs.FirstOrDefault(i => i.Default is not null && Incident(new Dictionary<string, JsonNode?>(filled) { [i.Name] = i.Default.DeepClone() }) != incident);
+                return problems.Count > 0 ? problems : [new RunProblem(definition.Name, FailureKind.Config, incident, wrong is null ? null : $"--set {wrong.Name}={wrong.Default}")];
             }
 
             filled[missing.Name] = Placeholder(missing);

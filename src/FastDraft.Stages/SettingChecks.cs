@@ -30,6 +30,11 @@ public sealed class SettingChecks(bool isAlone)
             problems.Add(new SettingProblem(TensorStages.Accelerator.Name, FailureKind.Config, $"cuda is not available on this machine: {why}", "--set accelerator=cpu, or FASTDRAFT_LIBTORCH with the torch/lib folder of a CUDA build"));
         }
 
+        if (problems.Count == 0 && stage.Settings.Any(s => s.Name == "parameters") && NeedsEstimate.ShapeProblem(settings) is { } small)
+        {
+            problems.Add(new SettingProblem("parameters", FailureKind.Config, small, "--set parameters=..., a larger one"));
+        }
+
         return problems;
     }
 

@@ -44,6 +44,25 @@ public sealed class NeedsEstimate
 
     private DraftShape? _draft;
 
+    /// <summary>Why no draft of these sizes can be made for the target; null where one can, or where there is no target to ask.</summary>
+    public static string? ShapeProblem(JsonObject settings)
+    {
+        settings = JsonNode.Parse(settings.ToJsonString())!.AsObject();
+        try
+        {
+            if (Target(settings) is { } target && Integer(settings, "parameters") is { } parameters)
+            {
+                Derive(settings, target, parameters);
+            }
+
+            return null;
+        }
+        catch (ArgumentException e)
+        {
+            return e.Message.Split(" (Parameter")[0];
+        }
+    }
+
     public StageNeeds Of(StageDescriptor stage, JsonObject settings)
     {
         // As the worker gets them: numbers of one kind, whatever the workflow made them of.
@@ -116,16 +135,18 @@ public sealed class NeedsEstimate
 
         try
         {
-            return DraftShape.Derive(
-                parameters, new TargetShape(target.VocabularySize, target.NumHeads, target.NumKeyValueHeads),
-                (int?)Integer(settings, "numLayers"), (int?)Integer(settings, "hiddenSize"), (int?)Integer(settings, "numHeads"));
+            return Derive(settings, target, parameters);
         }
         catch (ArgumentException)
         {
-            // The stage says so.
+            // SettingChecks says so.
             return null;
         }
     }
+
+    private static DraftShape Derive(JsonObject settings, DecoderConfig target, long parameters) => DraftShape.Derive(
+        parameters, new TargetShape(target.VocabularySize, target.NumHeads, target.NumKeyValueHeads),
+        (int?)Integer(settings, "numLayers"), (int?)Integer(settings, "hiddenSize"), (int?)Integer(settings, "numHeads"));
 
     private static DecoderConfig? Target(JsonObject settings)
     {

@@ -185,6 +185,7 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     [InlineData("steps=many", "'many' is not a whole number", "--set steps=4")]
     [InlineData("alignmentRate=fast", "'fast' is not a number", "--set alignmentRate=0.001")]
     [InlineData("steps", "is not name=value", "--set")]
+    [InlineData("steps=-4", "stage 'pretrain': setting 'numTokens' expects at least 1", "--set steps=4")]
     public async Task A_wrong_set_is_refused(string set, string what, string attempt) => await RefusedAsync(Config, [what, attempt], "--set", set);
 
     [Fact]
@@ -198,6 +199,9 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     public async Task A_workflow_that_is_missing_or_no_json_or_too_deep_is_refused()
     {
         Says(await tiny.CliAsync("run", "absent.json"), Config, ["'absent.json' is neither a file nor a published workflow"]);
+        tiny.Write("flows/nightly.json", "{}");
+        Says(await tiny.CliAsync("run", "flows/nigthly.json"), Config, ["'flows/nigthly.json' is neither", "did you mean 'flows/nightly.json'?"]);
+        Says(await tiny.CliAsync("workflow", "validate", "flows/nigthly.json"), Config, ["does not exist", "did you mean 'flows/nightly.json'?"]);
         Says(await tiny.CliAsync("run", tiny.Write("broken.json", "{ \"root\": ")), Config, ["broken.json:1:", "Not valid JSON"]);
         Says(await tiny.CliAsync("run", tiny.Write("deep.json", new string('[', 100) + new string(']', 100))), Config, ["deep.json:1:", "depth"]);
     }
@@ -212,10 +216,33 @@ public sealed class BadInputFacts(TinyPipeline tiny)
     }
 
     [Fact]
-    public async Task An_unknown_command_or_option_is_a_usage_error()
+    public async Task Before_the_first_run_a_workflow_that_ships_is_known_by_its_name()
     {
-        Says(await tiny.CliAsync("rnu"), Config, ["'rnu'", "try: fastdraft --help"]);
-        Says(await tiny.CliAsync("run", TinyPipeline.Workflow, "--colour"), Config, ["'--colour'", "try: fastdraft --help"]);
+        Says(await Executable.RunAsync(Executable.Repository, "plan", "quickstrat", "--data", tiny["none"]), Config, ["'quickstrat' is neither a file", "There are: fastdraft,", "did you mean 'quickstart'?"]);
+        Assert.Equal(0, (await Executable.RunAsync(Executable.Repository, "plan", "quickstart", "--data", tiny["none"])).ExitCode);
+    }
+
+    [Fact]
+    public async Task A_draft_that_would_be_smaller_than_its_vocabulary_is_refused_before_anything_runs()
+    {
+        var workflow = tiny.Changed("small.json", w => TinyPipeline.Stage(w, "pretrain")["parameters"]!["expression"]!["value"] = 10);
+        Says(await tiny.CliAsync("plan", workflow, "--set", $"target={TinyPipeline.Target}", "--set", "corpus=corpus"), Config,
+            ["stage 'pretrain': setting 'parameters'", "A budget of 10 parameters cannot hold", "the smallest", "try: --set parameters="]);
+    }
+
+    [Theory]
+    [InlineData("fastdraft has no command 'runz'.", "did you mean 'run'? fastdraft --help", "runz", "list")]
+    [InlineData("fastdraft runs has no command 'lst'.", "did you mean 'list'? fastdraft runs --help", "runs", "lst")]
+    [InlineData("fastdraft runs needs one of the commands list, show,", "fastdraft runs --help", "runs")]
+    [InlineData("fastdraft run has no option '--quite'.", "did you mean '--quiet'? fastdraft run --help", "run", "tiny.json", "--quite")]
+    [InlineData("fastdraft plan: 'more' is one argument too many.", "fastdraft plan --help", "plan", "tiny.json", "more")]
+    [InlineData("'workflow' missing", "fastdraft plan --help", "plan")]
+    [InlineData("Must be one of: 'bash', ", "fastdraft completion --help", "completion", "tcsh")]
+    public async Task A_mistyped_command_line_is_one_message_with_the_nearest_that_there_is(string what, string attempt, params string[] arguments)
+    {
+        var outcome = await tiny.CliAsync(arguments);
+        Says(outcome, Config, ["error: ", what, $"  try: {attempt}"]);
+        Assert.Equal(2, outcome.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
     }
 
     /// <summary>Refused before anything is written: the data folder is what it was, file for file.</summary>

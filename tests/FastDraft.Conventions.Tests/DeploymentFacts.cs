@@ -217,6 +217,30 @@ public sealed partial class DeploymentFacts
     }
 
     [Fact]
+    public void Alerts_and_the_dashboard_ask_for_figures_that_the_service_has_with_labels_that_they_have()
+    {
+        var service = string.Concat(Files("src/FastDraft.Server/Telemetry").Select(Text));
+        var figures = FigureNames().Matches(service).Select(m => m.Value).ToHashSet(StringComparer.Ordinal);
+        var labels = LabelNames().Matches(service).Select(m => m.Groups[1].Value).Append("job").ToHashSet(StringComparer.Ordinal);
+        Assert.InRange(figures.Count, 10, 100);
+
+        var alerts = Document("infra/prometheus/alerts.yml")["groups"]!.AsArray().SelectMany(g => g!["rules"]!.AsArray()).Select(r => (string)r!["expr"]!).ToList();
+        var panels = JsonNode.Parse(Text("infra/grafana/dashboards/fastdraft.json"))!["panels"]!.AsArray().Where(p => p!["targets"] is not null).SelectMany(p => p!["targets"]!.AsArray()).Select(t => (string)t!["expr"]!).ToList();
+        Assert.All(alerts.Concat(panels), expression =>
+        {
+            Assert.Subset(figures, FigureNames().Matches(expression).Select(m => Suffixes().Replace(m.Value, string.Empty)).ToHashSet(StringComparer.Ordinal));
+            Assert.Subset(labels, Matchers().Matches(expression).Select(m => m.Groups[1].Value).Concat(Groupings().Matches(expression).Select(m => m.Groups[1].Value)).ToHashSet(StringComparer.Ordinal));
+            Assert.All(Matchers().Matches(expression).Where(m => m.Groups[1].Value is "state" or "outcome"), m => Assert.True(
+                Enum.TryParse<Core.Runs.RunState>(m.Groups[2].Value, ignoreCase: true, out _) || Enum.TryParse<Core.Runs.StageRunState>(m.Groups[2].Value, ignoreCase: true, out _), m.Value));
+        });
+
+        // The dashboard shows all that there is, and the page of an operator explains each alert.
+        Assert.Equal(figures.Order(StringComparer.Ordinal), panels.SelectMany(e => FigureNames().Matches(e).Select(m => Suffixes().Replace(m.Value, string.Empty))).Distinct().Order(StringComparer.Ordinal));
+        Assert.All(Document("infra/prometheus/alerts.yml")["groups"]![0]!["rules"]!.AsArray(), r => Assert.Contains($"| `{(string)r!["alert"]!}` |", Text("docs/how-to/deploy.md"), StringComparison.Ordinal));
+        Assert.Equal(Persistence.Security.Role.Viewer, AccessTable.Least["GET " + (string)Document("infra/prometheus/prometheus.yml")["scrape_configs"]![0]!["metrics_path"]!]);
+    }
+
+    [Fact]
     public async Task Alerts_fire_when_they_should_says_promtool()
     {
         Assert.SkipUnless(File.Exists("/usr/bin/promtool"), "SKIPPED: promtool is not installed (Debian's package prometheus)");
@@ -265,6 +289,21 @@ public sealed partial class DeploymentFacts
         Directory.EnumerateFiles(Path.Join(Executable.Repository, folder), "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(Executable.Repository, f)).Where(f => !f.StartsWith("infra/docker/secrets/", StringComparison.Ordinal)).Order(StringComparer.Ordinal);
 
     private static string Text(string file) => File.ReadAllText(Path.Join(Executable.Repository, file));
+
+    [GeneratedRegex("fastdraft_[a-z_]+[a-z]")]
+    private static partial Regex FigureNames();
+
+    [GeneratedRegex("_(bucket|sum|count)$")]
+    private static partial Regex Suffixes();
+
+    [GeneratedRegex(@"\(""([a-z]+)"", ")]
+    private static partial Regex LabelNames();
+
+    [GeneratedRegex(@"[{,]([a-z]+)=~?""([^""]*)""")]
+    private static partial Regex Matchers();
+
+    [GeneratedRegex(@"by \(([a-z]+)\)")]
+    private static partial Regex Groupings();
 
     [GeneratedRegex(@"^CMD (\[.*\])$", RegexOptions.Multiline)]
     private static partial Regex DefaultArguments();

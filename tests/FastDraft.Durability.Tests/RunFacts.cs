@@ -42,6 +42,18 @@ public abstract class RunFacts(TestDatabase database) : IDisposable
     }
 
     [Fact]
+    public async Task A_stage_is_compared_with_an_earlier_run_not_with_another_activity_of_its_own()
+    {
+        await using var host = await pipeline.StartAsync();
+        var workflow = Sequence(Activity("one", "Make", ("number", Literal("Int64", 1))), Activity("two", "Make", ("number", Literal("Int64", 2))));
+        var first = await FinishAsync(host, workflow);
+        Assert.All(first.Stages, s => Assert.Equal(["no earlier run of this stage"], Explanation.Reasons(s)));
+
+        var second = await FinishAsync(host, Sequence(Activity("one", "Make", ("number", Literal("Int64", 1))), Activity("two", "Make", ("number", Literal("Int64", 3)))));
+        Assert.Equal(["option `number` changed 2 -> 3"], Explanation.Reasons(second.Stages[1]));
+    }
+
+    [Fact]
     public async Task A_new_host_finishes_the_run_of_a_stopped_one()
     {
         var gate = pipeline.PathOf("gate");

@@ -59,10 +59,16 @@ internal static class WorkflowCommand
     /// <summary>A file, or the id or name of a workflow that was published in the data folder.</summary>
     public static async Task<WorkflowDefinition> LoadAsync(string reference, PipelineOptions options, CancellationToken cancellationToken)
     {
-        // A database that is not there has published nothing, and asking it would make it.
-        if (File.Exists(reference) || !PipelineStore.DatabaseOf(options.DataFolder, options.Settings).Exists)
+        if (File.Exists(reference))
         {
             return Load(reference);
+        }
+
+        // A database that is not there has published nothing, and asking it would make it: there is what ships.
+        if (!PipelineStore.DatabaseOf(options.DataFolder, options.Settings).Exists)
+        {
+            var shipped = options.WorkflowFolder is { } folder && Directory.Exists(folder) ? Directory.GetFiles(folder, "*.json") : [];
+            return Load(shipped.FirstOrDefault(f => Path.GetFileNameWithoutExtension(f) == reference) ?? throw NotThere(reference, shipped.Select(f => Path.GetFileNameWithoutExtension(f)!)));
         }
 
         await using var store = await PipelineStore.OpenAsync(options.DataFolder, options.Settings, cancellationToken);
@@ -73,7 +79,7 @@ internal static class WorkflowCommand
         }
         catch (DefinitionRefusedException e)
         {
-            throw new CliException(ExitCode.Config, e.Message, "fastdraft run workflows/quickstart.json");
+            throw new CliException(ExitCode.Config, e.Message, NearFile(reference) ?? "fastdraft run workflows/quickstart.json");
         }
         catch (WorkflowFormatException e)
         {
@@ -81,11 +87,27 @@ internal static class WorkflowCommand
         }
     }
 
+    private static CliException NotThere(string reference, IEnumerable<string> shipped)
+    {
+        var names = shipped.Order(StringComparer.Ordinal).ToList();
+        return new CliException(
+            ExitCode.Config, $"'{reference}' is neither a file in {Environment.CurrentDirectory} nor a published workflow.{(names.Count == 0 ? string.Empty : $" There are: {string.Join(", ", names)}.")}",
+            NearFile(reference) ?? (Spelling.Nearest(reference, names) is { } near ? $"did you mean '{near}'?" : "fastdraft run workflows/quickstart.json"));
+    }
+
+    /// <summary>Where a file of the same folder has nearly that name, a question whether it is meant.</summary>
+    private static string? NearFile(string path)
+    {
+        var folder = Path.GetDirectoryName(path) is { Length: > 0 } named ? named : ".";
+        return Directory.Exists(folder) && Spelling.Nearest(Path.GetFileName(path), Directory.GetFiles(folder, "*.json").Select(f => Path.GetFileName(f)!)) is { } near
+            ? $"did you mean '{Path.Join(Path.GetDirectoryName(path), near)}'?" : null;
+    }
+
     private static IReadOnlyList<WorkflowError> Errors(string path, out string json)
     {
         if (!File.Exists(path))
         {
-            throw new CliException(ExitCode.Config, $"Workflow '{path}' does not exist{(Path.IsPathRooted(path) ? string.Empty : $" in {Environment.CurrentDirectory}")}.", "fastdraft run workflows/quickstart.json");
+            throw new CliException(ExitCode.Config, $"Workflow '{path}' does not exist{(Path.IsPathRooted(path) ? string.Empty : $" in {Environment.CurrentDirectory}")}.", NearFile(path) ?? "fastdraft workflow validate workflows/quickstart.json");
         }
 
         json = File.ReadAllText(path);

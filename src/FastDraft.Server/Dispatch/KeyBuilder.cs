@@ -84,10 +84,12 @@ internal sealed class KeyBuilder(PipelineStore store, Func<string, IReadOnlyList
         return null;
     }
 
-    public static async Task<IReadOnlyList<string>> ExplainAsync(PipelineDbContext db, StageKey key, string activityId, CancellationToken ct)
+    /// <summary>Against the last stage run of the activity, else of the stage in another run: two activities of one run are not before and after.</summary>
+    /// <param name="runId">The run that the key is of; null where there is none yet.</param>
+    public static async Task<IReadOnlyList<string>> ExplainAsync(PipelineDbContext db, StageKey key, Guid? runId, string activityId, CancellationToken ct)
     {
         var previous = await db.StageRuns.AsNoTracking()
-            .Where(s => s.Stage == key.Stage && s.KeyJson != null && (s.State == StageRunState.Succeeded || s.State == StageRunState.Cached))
+            .Where(s => s.Stage == key.Stage && s.KeyJson != null && (s.State == StageRunState.Succeeded || s.State == StageRunState.Cached) && (s.RunId != runId || s.ActivityId == activityId))
             .OrderByDescending(s => s.ActivityId == activityId).ThenByDescending(s => s.EndedAt).Select(s => s.KeyJson).FirstOrDefaultAsync(ct);
         return StageKey.Explain(previous is null ? null : StageKey.FromJson(previous), key);
     }

@@ -235,7 +235,7 @@ internal sealed class Reconciler(
 
             IReadOnlyList<string> reasons = known is not null ? [] : damaged.Count > 0
                 ? [.. damaged.Select(d => $"an earlier artifact is damaged in the store: {d.Message}")]
-                : await KeyBuilder.ExplainAsync(db, key, row.ActivityId, ct);
+                : await KeyBuilder.ExplainAsync(db, key, row.RunId, row.ActivityId, ct);
             Failpoint.Reach(Failpoint.BeforeKeyed);
             await KeyAsync(row, key, known, reasons, ports, [.. paths.Values], ct);
             Failpoint.Reach(Failpoint.Keyed);
