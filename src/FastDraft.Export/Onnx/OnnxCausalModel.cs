@@ -26,11 +26,20 @@ public sealed class OnnxCausalModel : ICausalModel
     public long NumParameters => Config.NumParameters;
 
     /// <summary>Loads model.onnx and config.json of a folder written by <see cref="OnnxModelWriter"/>.</summary>
-    /// <exception cref="OnnxRuntimeException">The runtime refuses the model.</exception>
+    /// <exception cref="Modeling.Checkpoints.CheckpointException">The folder has no config.json that can be read.</exception>
+    /// <exception cref="ExportException">The runtime refuses the model.</exception>
     public static OnnxCausalModel Load(string folder, int? numThreads = null)
     {
         using var options = new SessionOptions { IntraOpNumThreads = numThreads ?? 0, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
-        return new OnnxCausalModel(DecoderConfig.Load(folder), new InferenceSession(Path.Combine(folder, OnnxModelWriter.ModelName), options));
+        var config = DecoderConfig.Load(folder);
+        try
+        {
+            return new OnnxCausalModel(config, new InferenceSession(Path.Combine(folder, OnnxModelWriter.ModelName), options));
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new ExportException($"'{folder}' cannot be loaded by ONNX Runtime {RuntimeVersion}: {e.Message.ReplaceLineEndings(" ")}", "its files are damaged or incomplete: export it again", e);
+        }
     }
 
     public ICausalSession StartSession(int batch = 1, int? capacity = null) => new Session(this, batch, capacity ?? ContextLength);

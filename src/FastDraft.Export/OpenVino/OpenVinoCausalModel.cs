@@ -30,6 +30,7 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
     public long NumParameters => Config.NumParameters;
 
     /// <summary>Loads openvino_model.xml and config.json of a folder written by <see cref="OpenVinoModelWriter"/>.</summary>
+    /// <exception cref="Modeling.Checkpoints.CheckpointException">The folder has no config.json that can be read.</exception>
     /// <exception cref="OpenVinoException">The runtime refuses the model.</exception>
     public static OpenVinoCausalModel Load(OpenVinoRuntime runtime, string folder)
     {
@@ -38,6 +39,11 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
         {
             model.Compile(Path.Combine(folder, OpenVinoModelWriter.ModelName), Path.Combine(folder, OpenVinoModelWriter.WeightsName));
             return model;
+        }
+        catch (OpenVinoException e)
+        {
+            model.Dispose();
+            throw new OpenVinoException($"'{folder}' cannot be loaded by OpenVINO {runtime.Version}: its files are damaged, or another version wrote them; export it again. {e.Message}", e);
         }
         catch
         {

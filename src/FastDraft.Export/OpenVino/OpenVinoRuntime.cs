@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace FastDraft.Export.OpenVino;
@@ -15,6 +16,9 @@ public sealed unsafe class OpenVinoRuntime
     public const string EnvironmentVariable = "FASTDRAFT_OPENVINO";
 
     private const string LibraryName = "libopenvino_c.so";
+
+    // The first whose CPU plugin keeps attention with a mask and a cache of its own as one operation.
+    private const int FirstYear = 2024;
 
     private static readonly string[] SystemFolders =
         ["/opt/intel/openvino/runtime/lib/intel64", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib", "/usr/lib64"];
@@ -55,20 +59,33 @@ public sealed unsafe class OpenVinoRuntime
             : SystemFolders.Select(FindAt).FirstOrDefault(p => p is not null);
     }
 
-    /// <exception cref="OpenVinoException">The file is no OpenVINO C library, or cannot be loaded.</exception>
+    /// <exception cref="OpenVinoException">The file is no OpenVINO C library, cannot be loaded, or is of a version before exported models.</exception>
     public static OpenVinoRuntime Load(string path)
     {
         try
         {
-            return new OpenVinoRuntime(path);
+            var runtime = new OpenVinoRuntime(path);
+            RequireVersion(runtime.Version, path);
+            return runtime;
         }
-        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException or EntryPointNotFoundException)
+        catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            throw new OpenVinoException($"'{path}' cannot be used as OpenVINO's C library: {e.Message}", e);
+            throw new OpenVinoException($"'{path}' cannot be used as OpenVINO's C library: {e.Message.ReplaceLineEndings(" ")}", e);
         }
     }
 
-    internal nint Symbol(string name) => NativeLibrary.GetExport(_library, name);
+    /// <summary>A build number that does not begin with a year is of somebody's own build, and is tried.</summary>
+    internal static void RequireVersion(string version, string path)
+    {
+        if (int.TryParse(version.Split('.')[0], CultureInfo.InvariantCulture, out var year) && year < FirstYear)
+        {
+            throw new OpenVinoException($"'{path}' is OpenVINO {version}; exported models need {FirstYear}.0 or later. Set {EnvironmentVariable} to a newer libopenvino_c.so.");
+        }
+    }
+
+    internal nint Symbol(string name) => NativeLibrary.TryGetExport(_library, name, out var symbol)
+        ? symbol
+        : throw new OpenVinoException($"'{Path}' has no function '{name}': it is not OpenVINO's C library, or of a version that this program does not know. Set {EnvironmentVariable} to a libopenvino_c.so of {FirstYear}.0 or later.");
 
     internal void Check(int status, string function)
     {
@@ -80,7 +97,7 @@ public sealed unsafe class OpenVinoRuntime
         var detail = NativeLibrary.TryGetExport(_library, "ov_get_last_err_msg", out var symbol)
             ? Marshal.PtrToStringUTF8(((delegate* unmanaged<nint>)symbol)())
             : null;
-        throw new OpenVinoException($"{function} failed with status {status}. {detail}".TrimEnd());
+        throw new OpenVinoException($"{function} failed with status {status}. {detail?.ReplaceLineEndings(" ")}".TrimEnd());
     }
 
     private static string? FindAt(string location)
