@@ -60,6 +60,11 @@ if (args is ["service", ..])
     return await FastDraft.Benchmarks.ServiceLoad.RunAsync(args[1..]);
 }
 
+if (args is ["exports", _, _, _, _, _, _, ..])
+{
+    return FastDraft.Benchmarks.ExportRates.Run(args[1..]);
+}
+
 if (args is ["openvino-ir", var source, var destination])
 {
     FastDraft.Export.OpenVino.OpenVinoModelWriter.Write(source, destination);
@@ -78,6 +83,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks dispatch [stages=100]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks lineage [artifacts=100000] [depth=20] [families=5] (FASTDRAFT_DATABASE: PostgreSQL, otherwise SQLite)");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks service [seconds of load=60] [clients=200] [MiB of flood=1024]");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks exports <target folder> <draft folder> <page.md> <prompts a suite> <tokens> <suite=documents.jsonl[.gz]>... (FASTDRAFT_PEERS: folder of the peers' Python environments)");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
     return 64;
 }
