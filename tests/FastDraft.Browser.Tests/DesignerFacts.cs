@@ -6,6 +6,7 @@ using Microsoft.Playwright;
 namespace FastDraft.Browser.Tests;
 
 /// <summary>What a person does in the designer, done in a real browser. Pictures of each step are left in <c>artifacts/browser</c>.</summary>
+[Collection(BrowserCollection.Name)]
 public sealed class DesignerFacts : IClassFixture<Service>, IAsyncLifetime
 {
     private readonly Service service;

@@ -18,9 +18,14 @@ public sealed partial class Service : IAsyncLifetime
     private IBrowser? browser;
     private IBrowserContext? context;
 
+    /// <summary>Null where there is none.</summary>
+    public static string? Chromium { get; } = Browsers.FirstOrDefault(File.Exists);
+
+    public const string NoChromium = "SKIPPED: there is no Chromium (apt-get install chromium).";
+
     /// <summary>Why nothing can be seen here; null where it can.</summary>
     public static string? Missing { get; } =
-        Browsers.FirstOrDefault(File.Exists) is null ? "SKIPPED: there is no Chromium (apt-get install chromium)."
+        Chromium is null ? NoChromium
         : !Directory.Exists(Path.Join(Repository, "src/FastDraft.Server/Designer/Studio/node_modules")) ? "SKIPPED: the designer is not installed (npm ci --prefix src/FastDraft.Server/Designer/Studio)."
         : null;
 
@@ -60,7 +65,7 @@ public sealed partial class Service : IAsyncLifetime
 
         Assertions.SetDefaultExpectTimeout(Studio.Patience);
         playwright = await Playwright.CreateAsync();
-        browser = await playwright.Chromium.LaunchAsync(new() { ExecutablePath = Browsers.First(File.Exists), Args = ["--no-sandbox", "--disable-gpu"] });
+        browser = await playwright.Chromium.LaunchAsync(new() { ExecutablePath = Chromium, Args = ["--no-sandbox", "--disable-gpu"] });
         context = await browser.NewContextAsync(new() { BaseURL = Http.BaseAddress.ToString(), ViewportSize = new() { Width = 2000, Height = 1150 } });
         await SignInAsync();
     }

@@ -20,9 +20,16 @@ public sealed record Comparison(IReadOnlyList<ComparisonRow> Configuration, IRea
     public static async Task<Comparison> OfAsync(PipelineQueries queries, RunView before, RunView after, CancellationToken ct)
     {
         var rows = await RunComparison.RowsAsync(queries, before, after, ct);
+        var (first, second) = (before.Stages.Select(s => s.ActivityId).ToHashSet(StringComparer.Ordinal), after.Stages.Select(s => s.ActivityId).ToHashSet(StringComparer.Ordinal));
+        var alone = first.Except(second).Select(s => new ComparisonRow("stage", s, "run", "not run")).Concat(second.Except(first).Select(s => new ComparisonRow("stage", s, "not run", "run")));
+
+        // A stage that only one of them ran differs once, not in each of its settings.
         return new Comparison(
-            [.. rows.Where(r => r.What is not ("figure" or "artifact"))], [.. rows.Where(r => r.What == "figure")], Outputs(before, after), await CurvesAsync(queries, before, after, ct));
+            [.. rows.Where(r => r.What is not ("figure" or "artifact") && (r.What != "setting" || (first.Contains(StageOf(r)) && second.Contains(StageOf(r))))), .. alone],
+            [.. rows.Where(r => r.What == "figure").OrderBy(r => !r.Name.Contains(".eval_", StringComparison.Ordinal))], Outputs(before, after), await CurvesAsync(queries, before, after, ct));
     }
+
+    private static string StageOf(ComparisonRow row) => row.Name[..row.Name.IndexOf('.', StringComparison.Ordinal)];
 
     private static List<ComparedArtifact> Outputs(RunView before, RunView after)
     {
@@ -54,7 +61,7 @@ public sealed record Comparison(IReadOnlyList<ComparisonRow> Configuration, IRea
                 .Select(n => new ComparedCurve(stage, n, [new ChartLine("before", first[n], 5), new ChartLine("after", second[n])])));
         }
 
-        return curves;
+        return [.. curves.OrderBy(c => ConsolePages.Curves.Rank(c.Metric))];
     }
 
     /// <summary>The curves of a stage's last attempt; where it was reused, of the run that made it.</summary>

@@ -25,6 +25,8 @@ internal static class ConsoleAssets
 
     public static string Url(string name) => All.ContainsKey(name) ? $"/assets/{Version}/{name}" : throw new ArgumentException($"The assembly has no asset '{name}'.", nameof(name));
 
+    public static byte[] Read(string name) => All[name].Bytes;
+
     public static void Map(IEndpointRouteBuilder routes) => routes.MapGet("/assets/{version}/{name}", (string version, string name, HttpContext context) =>
     {
         if (!All.TryGetValue(name, out var asset) || version != Version)

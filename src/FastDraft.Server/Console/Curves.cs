@@ -15,6 +15,8 @@ public sealed class Curves
     /// <summary>Points of a curve as it is first read; it is thinned again at twice as many.</summary>
     public const int NumPoints = 400;
 
+    private static readonly string[] First = ["loss", "acceptance", "validation_loss", "tokens_per_second", "gradient_norm"];
+
     private readonly SortedDictionary<string, List<(double X, double Y)>> curves = new(StringComparer.Ordinal);
 
     /// <summary>The number of the newest metric point in it.</summary>
@@ -50,6 +52,9 @@ public sealed class Curves
             }
         }
     }
+
+    /// <summary>What a person looks at first comes first.</summary>
+    public static int Rank(string name) => Array.IndexOf(First, name) is var i && i < 0 ? First.Length : i;
 
     /// <summary>A metric's name as a title: <c>tokens_per_second</c> becomes Tokens per second.</summary>
     public static string Title(string name) => name switch

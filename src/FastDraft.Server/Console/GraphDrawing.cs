@@ -5,7 +5,7 @@ namespace FastDraft.Server.ConsolePages;
 /// <summary>A layout in pixels: boxes of one size, and the lines between them.</summary>
 public sealed class GraphDrawing(GraphLayout layout)
 {
-    public const int BoxWidth = 166, BoxHeight = 58;
+    public const int BoxWidth = 184, BoxHeight = 58;
 
     private const int Gap = 24, RowGap = 16;
 

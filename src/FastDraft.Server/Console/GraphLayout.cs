@@ -28,12 +28,18 @@ public sealed class GraphLayout
 
     /// <param name="nodes">Distinct; their order decides where nothing else does.</param>
     /// <param name="edges">Between these nodes; any other is passed over.</param>
-    public static GraphLayout Of(IReadOnlyList<string> nodes, IEnumerable<(string From, string To)> edges)
+    /// <param name="isLate">Whether a node stands beside the first of those that it leads to, and not as far to the left as it could.</param>
+    public static GraphLayout Of(IReadOnlyList<string> nodes, IEnumerable<(string From, string To)> edges, bool isLate = false)
     {
         var known = nodes.ToHashSet(StringComparer.Ordinal);
         var lines = edges.Where(e => e.From != e.To && known.Contains(e.From) && known.Contains(e.To)).Distinct().ToList();
         var forward = WithoutCycles(nodes, lines);
         var columns = Columns(nodes, forward);
+        if (isLate)
+        {
+            MoveRight(columns, forward);
+        }
+
         var (layers, links, chains) = Chains(nodes, forward, columns);
         Order(layers, links);
         var tallest = layers.Count == 0 ? 0 : layers.Max(l => l.Count);
@@ -118,6 +124,15 @@ public sealed class GraphLayout
         }
 
         return columns;
+    }
+
+    private static void MoveRight(Dictionary<string, int> columns, List<(string From, string To)> forward)
+    {
+        // What a node leads to stands to its right already, so it has moved before.
+        foreach (var (node, next) in forward.GroupBy(e => e.From, e => e.To, StringComparer.Ordinal).Select(g => (g.Key, g.ToList())).OrderByDescending(n => columns[n.Key]).ToList())
+        {
+            columns[node] = next.Min(n => columns[n]) - 1;
+        }
     }
 
     private static (List<List<string>> Layers, List<(string From, string To)> Links, Dictionary<(string, string), IReadOnlyList<string>> Chains) Chains(

@@ -15,6 +15,11 @@ internal static class Reports
     // A report is a page that a stage wrote: it may look as it likes, but runs nothing, sends nothing and is framed by the console alone.
     private const string ContentPolicy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; frame-ancestors 'self'";
 
+    private const string ByBrowser = "@media(prefers-color-scheme:dark)";
+
+    // A sandboxed page may load nothing, so the font comes inside it.
+    private static readonly Lazy<string> Font = new(() => $$"""<style>@font-face{font-family:"Inter";src:url("data:font/woff2;base64,{{Convert.ToBase64String(ConsoleAssets.Read("inter.woff2"))}}") format("woff2");font-weight:100 900}</style>""");
+
     /// <summary>Null: it has gone from the store, or is of a form that this version does not know.</summary>
     public static async Task<EvaluationReport?> ReadAsync(PipelineStore store, string digest, CancellationToken ct)
     {
@@ -35,7 +40,14 @@ internal static class Reports
         return [.. rows.OrderBy(r => r.Suite == ReportPage.AllSuites).ThenBy(r => r.Suite, StringComparer.Ordinal).Where(r => rows.Count > 2 || r.Suite != ReportPage.AllSuites)];
     }
 
-    public static void Map(IEndpointRouteBuilder routes) => routes.MapGet("/reports/{digest}/page", async (string digest, PipelineStore store, HttpContext context, CancellationToken ct) =>
+    /// <summary>The page with the console's font, and in its theme instead of the browser's where one is given.</summary>
+    private static string Dressed(string page, string? theme)
+    {
+        var chosen = theme switch { "dark" => "@media all", "light" => "@media not all", _ => ByBrowser };
+        return page.Replace(ByBrowser, chosen, StringComparison.Ordinal).Replace("</head>", Font.Value + "</head>", StringComparison.Ordinal);
+    }
+
+    public static void Map(IEndpointRouteBuilder routes) => routes.MapGet("/reports/{digest}/page", async (string digest, string? theme, PipelineStore store, HttpContext context, CancellationToken ct) =>
     {
         if (!Digest.TryParse(digest, out var parsed) || await store.Queries.GetArtifactAsync(digest, ct) is not { Kind: ArtifactKind.Evaluation })
         {
@@ -44,11 +56,11 @@ internal static class Reports
 
         try
         {
-            var page = await store.Artifacts.ReadAsync(parsed, "report.html", ct);
+            var page = Dressed(Encoding.UTF8.GetString(await store.Artifacts.ReadAsync(parsed, "report.html", ct)), theme);
             context.Response.Headers.ContentSecurityPolicy = ContentPolicy;
             context.Response.Headers.XFrameOptions = "SAMEORIGIN";
             context.Response.Headers.CacheControl = "private, max-age=31536000, immutable";
-            return Results.Bytes(page, "text/html; charset=utf-8");
+            return Results.Text(page, "text/html", Encoding.UTF8);
         }
         catch (StageFailureException e)
         {

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text.Json;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
@@ -11,18 +12,28 @@ namespace FastDraft.Server.Web;
 /// <summary>An error in the form that the designer shows as its own messages: <c>errors.GeneralErrors</c> is a list of sentences.</summary>
 internal sealed record Problem(string Title, int Status, IReadOnlyDictionary<string, IReadOnlyList<string>> Errors);
 
-/// <summary>Every error leaves as <c>application/problem+json</c>.</summary>
+/// <summary>Every error leaves as <c>application/problem+json</c>; to a person who opens an address in a browser, as a page.</summary>
 internal static partial class Problems
 {
     public static Task WriteAsync(HttpContext context, int status, string title, IReadOnlyList<string> errors)
     {
         context.Response.StatusCode = status;
+        if (IsPerson(context.Request))
+        {
+            return Message(title, string.Join(' ', errors), status).ExecuteAsync(context);
+        }
+
         return context.Response.WriteAsJsonAsync(
             new Problem(title, status, new Dictionary<string, IReadOnlyList<string>> { ["GeneralErrors"] = errors }), ApiJson.Options, "application/problem+json");
     }
 
     public static IResult Result(int status, params IReadOnlyList<string> errors) => Results.Json(
         new Problem(errors[0], status, new Dictionary<string, IReadOnlyList<string>> { ["GeneralErrors"] = errors }), ApiJson.Options, "application/problem+json", status);
+
+    /// <summary>A page that says what is wrong and where to go.</summary>
+    public static IResult Message(string title, string text, int status) => Results.Content(
+        PageFile.Read("message.html").Replace("{{title}}", WebUtility.HtmlEncode(title), StringComparison.Ordinal).Replace("{{text}}", WebUtility.HtmlEncode(text), StringComparison.Ordinal),
+        "text/html; charset=utf-8", statusCode: status);
 
     public static IResult NotFound(string what) => Result(StatusCodes.Status404NotFound, $"There is no {what}.");
 
@@ -32,6 +43,16 @@ internal static partial class Problems
         try
         {
             await next(context);
+            if (context.GetEndpoint() is null && IsPerson(context.Request) && context.Response is { StatusCode: StatusCodes.Status404NotFound, HasStarted: false })
+            {
+                // The console says it, with its navigation around.
+                context.Request.Path = "/nothing-here";
+                context.Response.StatusCode = StatusCodes.Status200OK;
+                context.Request.RouteValues.Clear();
+                await next(context);
+                return;
+            }
+
             if (context.Response is { StatusCode: StatusCodes.Status404NotFound or StatusCodes.Status405MethodNotAllowed, HasStarted: false, ContentLength: null, ContentType: null })
             {
                 await WriteAsync(context, context.Response.StatusCode, "There is nothing at this address.", [$"{context.Request.Method} has no answer here."]);
@@ -70,6 +91,9 @@ internal static partial class Problems
             }
         }
     });
+
+    /// <summary>Whether a browser asks for something to show as a page of its own.</summary>
+    private static bool IsPerson(HttpRequest request) => HttpMethods.IsGet(request.Method) && request.Headers.Accept.ToString().Contains("text/html", StringComparison.Ordinal);
 
     public static int StatusOf(Refusal refusal) => refusal switch
     {

@@ -1,4 +1,3 @@
-using System.Net;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Designer.Instances;
 using FastDraft.Server.Web;
@@ -28,23 +27,19 @@ internal static class StudioPages
         routes.MapGet("/studio/workflows/instances", Serve);
         routes.MapGet("/studio/workflows/definitions/{id}/edit", async (string id, WebOptions web, DefinitionStore definitions, CancellationToken ct) =>
             await definitions.FindAsync(id, VersionSelection.Latest, ct) is not { } definition
-                ? Message("This workflow is not here", $"Nothing is stored as '{id}'. It may have been deleted, or a run took it from a file that the service does not know.", StatusCodes.Status404NotFound)
+                ? Problems.Message("This workflow is not here", $"Nothing is stored as '{id}'. It may have been deleted, or a run took it from a file that the service does not know.", StatusCodes.Status404NotFound)
                 : definition.WhyUnreadable() is { } reason
-                    ? Message($"'{definition.Head.Name}' cannot be read", $"{reason} An earlier version may be whole; otherwise delete it in the list.", StatusCodes.Status422UnprocessableEntity)
+                    ? Problems.Message($"'{definition.Head.Name}' cannot be read", $"{reason} An earlier version may be whole; otherwise delete it in the list.", StatusCodes.Status422UnprocessableEntity)
                     : Serve(web));
         routes.MapGet("/studio/workflows/instances/{id}/view", async (string id, WebOptions web, InstanceReader instances, CancellationToken ct) =>
             await instances.FindAsync(id, ct) is { } run && run.WhyUnreadable() is null ? Serve(web)
-            : Message("This run is not here", $"There is no run '{id}'.", StatusCodes.Status404NotFound));
+            : Problems.Message("This run is not here", $"There is no run '{id}'.", StatusCodes.Status404NotFound));
 
         IResult Serve(WebOptions web) => web.StudioFolder is null
-            ? Message(
+            ? Problems.Message(
                 "The designer is not installed",
                 $"It comes from the npm registry. With Node.js: npm ci --ignore-scripts --prefix {StudioFiles.PackageFolder}, then start the service again. Runs, the API and the command line work without it.",
                 StatusCodes.Status503ServiceUnavailable)
             : Results.Content(page, "text/html; charset=utf-8");
     }
-
-    private static IResult Message(string title, string text, int status) => Results.Content(
-        PageFile.Read("message.html").Replace("{{title}}", WebUtility.HtmlEncode(title), StringComparison.Ordinal).Replace("{{text}}", WebUtility.HtmlEncode(text), StringComparison.Ordinal),
-        "text/html; charset=utf-8", statusCode: status);
 }
