@@ -40,7 +40,7 @@ public sealed class ArtifactsApiFacts
         Assert.Equal(HttpStatusCode.NotFound, (await http.GetAsync(new Uri($"api/artifacts/{digest}/files/..%2f..%2fpipeline.db", UriKind.Relative), Token)).StatusCode);
 
         var blob = ((FastDraft.Storage.FileSystem.FileSystemArtifactStore)host.Store.Artifacts).BlobPath(manifest.Files[0].Digest);
-        File.SetUnixFileMode(blob, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        File.Delete(blob);
         await File.WriteAllTextAsync(blob, "<script>alert(2)</script>", Token);
         Assert.Equal(HttpStatusCode.Gone, (await http.GetAsync(address, Token)).StatusCode);
     }
