@@ -52,7 +52,8 @@ internal static class LineageCommand
 
             if (!File.Exists(reference))
             {
-                return await store.Queries.FindLineageAsync(Path.GetFullPath(reference), cancellationToken)
+                // Nothing, and what has a NUL in it, is no path.
+                return (reference.Length == 0 || reference.Contains('\0', StringComparison.Ordinal) ? null : await store.Queries.FindLineageAsync(Path.GetFullPath(reference), cancellationToken))
                     ?? throw new CliException(ExitCode.Config, $"No artifact and no file that a run read is '{reference}'.", "fastdraft artifacts list");
             }
 
