@@ -3,6 +3,7 @@ using System.Text.Json;
 using FastDraft.Core.Runs;
 using FastDraft.Persistence;
 using FastDraft.Persistence.Audit;
+using FastDraft.Server.Registry;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.Playwright;
 
@@ -116,6 +117,11 @@ public sealed class ConsoleFacts : IClassFixture<ConsoleService>
         await Assertions.Expect(page.Page.Locator("h1")).ToHaveTextAsync("Nothing waits for you");
         var row = (await service.Host.Queries.AuditAsync(new AuditFilter(Action: AuditAction.GateApproved), Token))[0];
         Assert.Equal((ConsoleService.Operator, "both reports were read"), (row.Actor, (string?)row.Details!["reason"]));
+        await foreach (var _ in service.Host.WatchAsync(service.WaitingRun, Token))
+        {
+            // To its end: what it promotes must not come into another fact.
+        }
+
         await page.GoAsync("/approvals?decided=true");
         await Assertions.Expect(page.Page.Locator(".gate")).ToContainTextAsync("both reports were read");
 
@@ -184,6 +190,8 @@ public sealed class ConsoleFacts : IClassFixture<ConsoleService>
     [Fact(Timeout = 120_000)]
     public async Task A_version_is_promoted_and_taken_back_with_a_reason_that_stays()
     {
+        // The run that waits promotes one of its own when its gate is approved, which another fact does.
+        var champion = (await DraftRegistry.ListAsync(service.Host.Store, ConsoleService.Draft, null, Token)).Single(d => d.Aliases.Contains(DraftRegistry.Champion)).Version;
         await using var page = await ConsoleService.OpenAsync(service.ForOperator, "/models/" + ConsoleService.Draft);
         await page.Button("Promote version 2").ClickAsync();
         await page.Page.Locator("#reason").FillAsync("shorter answers");
@@ -192,7 +200,7 @@ public sealed class ConsoleFacts : IClassFixture<ConsoleService>
         await page.Button("Go back one champion").ClickAsync();
         await page.Page.Locator("#reason").FillAsync("worse on code");
         await page.Page.GetByRole(AriaRole.Dialog).Locator("button.primary").ClickAsync();
-        await Assertions.Expect(page.Page.Locator("h1")).ToContainTextAsync("v1");
+        await Assertions.Expect(page.Page.Locator("h1")).ToContainTextAsync($"v{champion}");
         foreach (var why in (string[])["shorter answers", "worse on code"])
         {
             await Assertions.Expect(page.Page.Locator("tr", new() { HasText = why })).ToContainTextAsync(ConsoleService.Operator);

@@ -75,7 +75,7 @@ public sealed partial record RunPicture(IReadOnlyList<PictureNode> Nodes, IReadO
 
     private static string? Detail(StageRunView stage, double? done, IReadOnlyDictionary<string, TimeSpan> expected, DateTimeOffset now) => stage.State switch
     {
-        StageRunState.Cached => stage.CachedFromRunId is { } from ? "from " + Figures.Short(from) : null,
+        StageRunState.Cached => stage.CachedFromRunId is { } from ? "from " + from.ToString("N")[..8] : null,
         StageRunState.Running => done is { } fraction ? fraction.ToString("0 %", CultureInfo.InvariantCulture) : stage.StartedAt is { } began ? Figures.Took(began, now) : null,
         StageRunState.Queued or StageRunState.Pending => About(expected, stage.ActivityId),
         _ => stage is { StartedAt: { } from, EndedAt: { } to } ? Figures.Took(from, to) : null,
