@@ -15,17 +15,28 @@ public sealed class DocumentedCommandFacts(TinyPipeline tiny)
     /// <summary>What cannot be so in that folder: a bucket, another data folder, a chain of another day.</summary>
     private static readonly string[] Elsewhere = ["--url", "--data", "--expect"];
 
+    /// <summary>A token of one name is made once, however many documents say so.</summary>
+    private static string Once(string[] command) => string.Join(' ', command is ["token", "create", ..] ? command[..3] : command);
+
     [Fact]
     public async Task Every_quick_command_of_the_documents_works()
     {
         var outputs = TinyPipeline.Json(await tiny.CliAsync("artifacts", "list", "--kind", "model", "-o", "json")).AsArray();
         var model = (string)outputs[0]!["digest"]!;
         var folders = 0;
+
+        // They are typed at the top of the repository.
+        foreach (var name in (string[])["workflows", "samples"])
+        {
+            Directory.CreateSymbolicLink(tiny[name], Path.Join(Executable.Repository, name));
+        }
+
+        var failed = new List<string>();
         var ran = new HashSet<string>(StringComparer.Ordinal);
         foreach (var command in Documents.All.SelectMany(Documents.Commands))
         {
             var text = string.Join(' ', command);
-            if (!Quick.Any(q => text.StartsWith(q, StringComparison.Ordinal)) || Elsewhere.Any(e => command.Contains(e, StringComparer.Ordinal)) || !ran.Add(text))
+            if (!Quick.Any(q => text.StartsWith(q, StringComparison.Ordinal)) || Elsewhere.Any(e => command.Contains(e, StringComparer.Ordinal)) || !ran.Add(Once(command)))
             {
                 continue;
             }
@@ -37,11 +48,15 @@ public sealed class DocumentedCommandFacts(TinyPipeline tiny)
                 "FOLDER" => tiny[$"folder-{folders++}"],
                 _ when word.StartsWith("/backups/", StringComparison.Ordinal) => tiny[$"backup-{folders++}"],
                 _ => word.Replace("PATH/TO/MODEL", TinyPipeline.Target, StringComparison.Ordinal).Replace("PATH/TO/TARGET", TinyPipeline.Target, StringComparison.Ordinal).Replace("PATH/TO/TEXT", "corpus", StringComparison.Ordinal),
-            }).Select(word => word.StartsWith("workflows/", StringComparison.Ordinal) ? Path.Join(Executable.Repository, word) : word)];
+            })];
             var outcome = await tiny.CliAsync(arguments);
-            Assert.True(outcome.ExitCode == 0, $"fastdraft {text}: {outcome.ExitCode}\n{outcome.Error}");
+            if (outcome.ExitCode != 0)
+            {
+                failed.Add($"fastdraft {text}: {outcome.ExitCode}\n{outcome.Error}");
+            }
         }
 
+        Assert.True(failed.Count == 0, string.Join('\n', failed));
         Assert.InRange(ran.Count, 25, 100);
     }
 }

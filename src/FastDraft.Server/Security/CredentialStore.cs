@@ -58,7 +58,7 @@ public sealed partial class CredentialStore(PipelineStore store, TimeProvider cl
             ct);
         return isTaken
             ? throw new StageFailureException(FailureKind.Config, $"There is already a token '{name}'.", $"another name, or first: fastdraft token revoke {name}")
-            : (View(row, Now), secret);
+            : (View(row, isOver: false), secret);
     }
 
     /// <summary>A secret that signs in once, soon.</summary>
@@ -86,8 +86,8 @@ public sealed partial class CredentialStore(PipelineStore store, TimeProvider cl
     public async Task<IReadOnlyList<TokenView>> ListAsync(CancellationToken ct)
     {
         await using var db = store.Open();
-        var rows = await db.Credentials.AsNoTracking().Where(c => c.Kind == CredentialKind.Token).OrderByDescending(c => c.CreatedAt).Select(c => new { Row = c, Now = PipelineDbContext.DatabaseNow() }).ToListAsync(ct);
-        return [.. rows.Select(r => View(r.Row, r.Now))];
+        var rows = await db.Credentials.AsNoTracking().Where(c => c.Kind == CredentialKind.Token).OrderByDescending(c => c.CreatedAt).Select(c => new { Row = c, IsOver = c.ExpiresAt != null && c.ExpiresAt <= PipelineDbContext.DatabaseNow() }).ToListAsync(ct);
+        return [.. rows.Select(r => View(r.Row, r.IsOver))];
     }
 
     /// <summary>Ends a token and every session that was begun with it.</summary>
@@ -113,7 +113,7 @@ public sealed partial class CredentialStore(PipelineStore store, TimeProvider cl
                 return true;
             },
             ct);
-        return row is null ? throw new StageFailureException(FailureKind.Config, $"There is no token '{reference}' that could be revoked.", "fastdraft token list") : View(row, Now);
+        return row is null ? throw new StageFailureException(FailureKind.Config, $"There is no token '{reference}' that could be revoked.", "fastdraft token list") : View(row, isOver: false);
     }
 
     /// <summary>Who the secret belongs to; null: to nobody, or not any more.</summary>
@@ -207,8 +207,8 @@ public sealed partial class CredentialStore(PipelineStore store, TimeProvider cl
         }, secret);
     }
 
-    private static TokenView View(CredentialRow row, long now) => new(
-        row.Id, row.Name, row.Role, row.RevokedAt is not null ? "revoked" : row.ExpiresAt <= now ? "expired" : "active", Time(row.CreatedAt)!.Value, Time(row.ExpiresAt), Time(row.RevokedAt), Time(row.LastUsedAt));
+    private static TokenView View(CredentialRow row, bool isOver) => new(
+        row.Id, row.Name, row.Role, row.RevokedAt is not null ? "revoked" : isOver ? "expired" : "active", Time(row.CreatedAt)!.Value, Time(row.ExpiresAt), Time(row.RevokedAt), Time(row.LastUsedAt));
 
     private static DateTimeOffset? Time(long? milliseconds) => milliseconds is { } ms ? DateTimeOffset.FromUnixTimeMilliseconds(ms) : null;
 
