@@ -303,6 +303,12 @@ public sealed record DecoderConfig
             }
         }
 
+        var ropeType = (rope?["rope_type"] ?? rope?["type"])?.GetValue<string>() ?? "default";
+        if (ropeType is not ("default" or "llama3" or "longrope" or "su"))
+        {
+            throw Bad($"rope type is '{ropeType}'; supported: default, llama3, longrope");
+        }
+
         var hidden = Positive("hidden_size");
         var heads = Positive("num_attention_heads");
         var headSize = json["head_dim"] is null ? hidden / heads : Positive("head_dim");
@@ -313,7 +319,6 @@ public sealed record DecoderConfig
             throw Bad($"partial_rotary_factor leaves {rotarySize} of {headSize} elements of a head to turn");
         }
 
-        var ropeType = (rope?["rope_type"] ?? rope?["type"])?.GetValue<string>() ?? "default";
         var config = new DecoderConfig
         {
             ModelType = modelType,
@@ -339,11 +344,6 @@ public sealed record DecoderConfig
                 var single => [single.GetValue<int>()],
             },
         };
-        if (ropeType != "default" && config is { Llama3Rope: null, LongRope: null })
-        {
-            throw Bad($"rope type is '{ropeType}'; supported: default, llama3, longrope");
-        }
-
         return config.NumHeads % config.NumKeyValueHeads == 0 && config.HeadSize % 2 == 0
             ? config
             : throw Bad($"{config.NumHeads} heads do not divide into {config.NumKeyValueHeads} key-value heads, or head size {config.HeadSize} is odd");
