@@ -59,7 +59,7 @@ public sealed class NeedsEstimate
         }
         catch (ArgumentException e)
         {
-            return e.Message.Split(" (Parameter")[0];
+            return e.Message;
         }
     }
 

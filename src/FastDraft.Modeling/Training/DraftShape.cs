@@ -32,8 +32,7 @@ public sealed record DraftShape(
         if (smallest.NumParameters > parameterBudget)
         {
             throw new ArgumentException(
-                $"A budget of {parameterBudget:N0} parameters cannot hold a draft for a vocabulary of {target.VocabularySize:N0}: the smallest (hidden 32, {layers} layers) has {smallest.NumParameters:N0}.",
-                nameof(parameterBudget));
+                $"A budget of {parameterBudget:N0} parameters cannot hold a draft for a vocabulary of {target.VocabularySize:N0}: the smallest (hidden 32, {layers} layers) has {smallest.NumParameters:N0}.");
         }
 
         var best = smallest;
@@ -62,7 +61,7 @@ public sealed record DraftShape(
         var heads = numHeads ?? hidden / (hidden >= 256 && hidden % 64 == 0 ? 64 : 32);
         if (heads < 1 || hidden % (2 * heads) != 0)
         {
-            throw new ArgumentException($"A hidden size of {hidden} does not divide into {heads} heads of an even size.", nameof(numHeads));
+            throw new ArgumentException($"A hidden size of {hidden} does not divide into {heads} heads of an even size.");
         }
 
         // Grouped-query attention as the target has it, as far as the draft's heads divide that way.

@@ -170,7 +170,7 @@ public sealed class PretrainDraftStage : IStage
         }
         catch (ArgumentException e)
         {
-            throw new StageFailureException(FailureKind.Config, e.Message.Split(" (Parameter")[0], "a larger parameters setting", e);
+            throw new StageFailureException(FailureKind.Config, e.Message, "a larger parameters setting", e);
         }
 
         // Positions turn plainly, which every runtime reads: a stretched target's frequencies serve lengths that no draft is trained on.
