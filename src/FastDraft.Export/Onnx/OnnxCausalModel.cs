@@ -1,5 +1,6 @@
 using FastDraft.Modeling.Models;
 using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
 
 namespace FastDraft.Export.Onnx;
 
@@ -48,12 +49,21 @@ public sealed class OnnxCausalModel : ICausalModel
 
     private sealed class Session : ICausalSession
     {
+        // Ids, mask and positions; the past comes behind them.
+        private const int NumFedInputs = 3;
+
         private readonly OnnxCausalModel _model;
         private readonly int _batch;
         private readonly string[] _inputNames;
         private readonly string[] _outputNames;
         private readonly RunOptions _runOptions = new();
-        private readonly List<OrtValue> _past = [];
+        private readonly OrtValue[] _inputs;
+
+        // What the last call put out; its keys and values are the next one's past. Null before the first.
+        private IDisposableReadOnlyCollection<OrtValue>? _results;
+
+        // The past where it is not an output as it is: nothing yet, or fewer rows in the memory of the output.
+        private readonly OrtValue?[] _views;
         private int _pastLength;
 
         public Session(OnnxCausalModel model, int batch, int capacity)
@@ -65,9 +75,11 @@ public sealed class OnnxCausalModel : ICausalModel
             string[] parts = [.. Enumerable.Range(0, model.Config.NumLayers).SelectMany(i => new[] { $"{i}.key", $"{i}.value" })];
             _inputNames = ["input_ids", "attention_mask", "position_ids", .. parts.Select(p => "past_key_values." + p)];
             _outputNames = ["logits", .. parts.Select(p => "present." + p)];
-            foreach (var _ in parts)
+            _inputs = new OrtValue[_inputNames.Length];
+            _views = new OrtValue?[_inputs.Length];
+            for (var i = NumFedInputs; i < _inputs.Length; i++)
             {
-                _past.Add(EmptyPast(0));
+                _inputs[i] = _views[i] = EmptyPast();
             }
         }
 
@@ -90,21 +102,19 @@ public sealed class OnnxCausalModel : ICausalModel
 
             var mask = new long[_batch * total];
             Array.Fill(mask, 1);
-            using var idsValue = OrtValue.CreateTensorValueFromMemory(ids, [_batch, count]);
-            using var maskValue = OrtValue.CreateTensorValueFromMemory(mask, [_batch, total]);
-            using var positionsValue = OrtValue.CreateTensorValueFromMemory(positions, [_batch, count]);
-            using var results = _model._session.Run(_runOptions, _inputNames, [idsValue, maskValue, positionsValue, .. _past], _outputNames);
-            SessionArguments.CopyLastRows(results[0].GetTensorDataAsSpan<float>(), logits, _batch, count, numLogitRows, _model.VocabularySize);
-
-            for (var i = 0; i < _past.Count; i++)
+            using var idsValue = _inputs[0] = OrtValue.CreateTensorValueFromMemory(ids, [_batch, count]);
+            using var maskValue = _inputs[1] = OrtValue.CreateTensorValueFromMemory(mask, [_batch, total]);
+            using var positionsValue = _inputs[2] = OrtValue.CreateTensorValueFromMemory(positions, [_batch, count]);
+            var results = _model._session.Run(_runOptions, _inputNames, _inputs, _outputNames);
+            ReleasePast();
+            _results = results;
+            for (var i = NumFedInputs; i < _inputs.Length; i++)
             {
-                _past[i].Dispose();
-
-                // The result list disposes its values, so the cache keeps a copy.
-                _past[i] = Copy(results[i + 1]);
+                _inputs[i] = results[i - NumFedInputs + 1];
             }
 
             Length = _pastLength = total;
+            SessionArguments.CopyLastRows(results[0].GetTensorDataAsSpan<float>(), logits, _batch, count, numLogitRows, _model.VocabularySize);
         }
 
         public void Rollback(int length)
@@ -115,25 +125,28 @@ public sealed class OnnxCausalModel : ICausalModel
 
         public void Dispose()
         {
-            _past.ForEach(p => p.Dispose());
+            ReleasePast();
             _runOptions.Dispose();
         }
 
-        private static OrtValue Copy(OrtValue source)
+        private void ReleasePast()
         {
-            var shape = source.GetTensorTypeAndShape().Shape;
-            var copy = OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Float, shape);
-            source.GetTensorDataAsSpan<float>().CopyTo(copy.GetTensorMutableDataAsSpan<float>());
-            return copy;
+            foreach (var view in _views)
+            {
+                view?.Dispose();
+            }
+
+            Array.Clear(_views);
+            _results?.Dispose();
+            _results = null;
         }
 
-        private OrtValue EmptyPast(int length) => OrtValue.CreateAllocatedTensorValue(
-            OrtAllocator.DefaultInstance,
-            Microsoft.ML.OnnxRuntime.Tensors.TensorElementType.Float,
-            [_batch, _model.Config.NumKeyValueHeads, length, _model.Config.HeadSize]);
+        private OrtValue EmptyPast() => OrtValue.CreateAllocatedTensorValue(OrtAllocator.DefaultInstance, TensorElementType.Float, PastShape(0));
 
-        // A rollback only notes the length; the rows are dropped here, once, however many rollbacks came before.
-        private void TruncatePast()
+        private long[] PastShape(int length) => [_batch, _model.Config.NumKeyValueHeads, length, _model.Config.HeadSize];
+
+        // A rollback only notes the length; the rows move together here, in the memory they are in and once, however many rollbacks came before.
+        private unsafe void TruncatePast()
         {
             if (Length == _pastLength)
             {
@@ -141,18 +154,21 @@ public sealed class OnnxCausalModel : ICausalModel
             }
 
             var (oldRow, newRow) = (_pastLength * _model.Config.HeadSize, Length * _model.Config.HeadSize);
-            for (var i = 0; i < _past.Count; i++)
+            for (var i = NumFedInputs; i < _inputs.Length; i++)
             {
-                var shorter = EmptyPast(Length);
-                var source = _past[i].GetTensorDataAsSpan<float>();
-                var target = newRow == 0 ? [] : shorter.GetTensorMutableDataAsSpan<float>();
-                for (var head = 0; head < _batch * _model.Config.NumKeyValueHeads && newRow > 0; head++)
+                var values = _inputs[i].GetTensorMutableDataAsSpan<float>();
+                for (var head = 1; head < _batch * _model.Config.NumKeyValueHeads; head++)
                 {
-                    source.Slice(head * oldRow, newRow).CopyTo(target[(head * newRow)..]);
+                    values.Slice(head * oldRow, newRow).CopyTo(values[(head * newRow)..]);
                 }
 
-                _past[i].Dispose();
-                _past[i] = shorter;
+                _views[i]?.Dispose();
+                fixed (float* start = values)
+                {
+                    _inputs[i] = _views[i] = Length == 0
+                        ? EmptyPast()
+                        : OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, TensorElementType.Float, PastShape(Length), (nint)start, values.Length * sizeof(float));
+                }
             }
 
             _pastLength = Length;

@@ -11,6 +11,13 @@ namespace FastDraft.Export.OpenVino;
 public sealed unsafe class OpenVinoCausalModel : ICausalModel
 {
     private readonly OpenVinoRuntime _runtime;
+
+    // Looked up once: a draft of a few layers is called thousands of times a second.
+    private readonly delegate* unmanaged<nint, int> _infer;
+    private readonly delegate* unmanaged<nint, nuint, nint*, int> _getOutput;
+    private readonly delegate* unmanaged<nint, NativeShape, int> _setShape;
+    private readonly delegate* unmanaged<nint, nint*, int> _getData;
+    private readonly delegate* unmanaged<nint, void> _freeTensor;
     private nint _core;
     private nint _model;
     private nint _compiled;
@@ -19,6 +26,11 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
     {
         _runtime = runtime;
         Config = config;
+        _infer = (delegate* unmanaged<nint, int>)runtime.Symbol("ov_infer_request_infer");
+        _getOutput = (delegate* unmanaged<nint, nuint, nint*, int>)runtime.Symbol("ov_infer_request_get_output_tensor_by_index");
+        _setShape = (delegate* unmanaged<nint, NativeShape, int>)runtime.Symbol("ov_tensor_set_shape");
+        _getData = (delegate* unmanaged<nint, nint*, int>)runtime.Symbol("ov_tensor_data");
+        _freeTensor = (delegate* unmanaged<nint, void>)runtime.Symbol("ov_tensor_free");
     }
 
     public DecoderConfig Config { get; }
@@ -114,14 +126,20 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
 
     private sealed class Session : ICausalSession
     {
+        private const string TensorFree = "ov_tensor_free";
+
         private readonly OpenVinoCausalModel _model;
         private readonly OpenVinoRuntime _runtime;
         private readonly int _batch;
-
-        // One entry per position in the state: 0 hides a rejected one.
-        private readonly List<bool> _visible = [];
         private nint _request;
-        private nint _lastLogits;
+        private nint _ids;
+        private nint _attention;
+        private nint _positions;
+        private nint _beams;
+
+        // One row of attention_mask: 0 hides a rejected position, which stays in the state.
+        private long[] _mask = new long[64];
+        private int _stored;
 
         public Session(OpenVinoCausalModel model, int batch, int capacity)
         {
@@ -135,6 +153,23 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
             nint request;
             _runtime.Check(create(model._compiled, &request), "ov_compiled_model_create_infer_request");
             _request = request;
+            try
+            {
+                _ids = InputTensor("input_ids");
+                _attention = InputTensor("attention_mask");
+                _positions = InputTensor("position_ids");
+                _beams = InputTensor("beam_idx");
+                var beams = Shaped<int>(_beams, batch);
+                for (var i = 0; i < batch; i++)
+                {
+                    beams[i] = i;
+                }
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
         }
 
         public int Length { get; private set; }
@@ -145,86 +180,105 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
         {
             ObjectDisposedException.ThrowIf(_request == 0, this);
             var count = SessionArguments.CheckForward(this, _model.VocabularySize, _batch, tokens, logits, numLogitRows);
-            var total = _visible.Count + count;
-            var ids = new long[_batch * count];
-            var positions = new long[ids.Length];
+            var stored = _stored + count;
+            if (stored > _mask.Length)
+            {
+                Array.Resize(ref _mask, Math.Max(stored, 2 * _mask.Length));
+            }
+
+            _mask.AsSpan(_stored, count).Fill(1);
+            var ids = Shaped<long>(_ids, _batch, count);
+            var positions = Shaped<long>(_positions, _batch, count);
             for (var i = 0; i < ids.Length; i++)
             {
                 ids[i] = tokens[i];
                 positions[i] = Length + (i % count);
             }
 
-            var mask = new long[_batch * total];
-            for (var i = 0; i < mask.Length; i++)
+            var attention = Shaped<long>(_attention, _batch, stored);
+            for (var b = 0; b < _batch; b++)
             {
-                var position = i % total;
-                mask[i] = position >= _visible.Count || _visible[position] ? 1 : 0;
+                _mask.AsSpan(0, stored).CopyTo(attention[(b * stored)..]);
             }
 
-            SetInput<long>("input_ids", ids, _batch, count);
-            SetInput<long>("attention_mask", mask, _batch, total);
-            SetInput<long>("position_ids", positions, _batch, count);
-            SetInput<int>("beam_idx", [.. Enumerable.Range(0, _batch)], _batch);
-            _runtime.Check(((delegate* unmanaged<nint, int>)_runtime.Symbol("ov_infer_request_infer"))(_request), "ov_infer_request_infer");
-            WithTensor("logits", data => _lastLogits = data);
-            var all = new ReadOnlySpan<float>((void*)_lastLogits, checked(_batch * count * _model.VocabularySize));
-            SessionArguments.CopyLastRows(all, logits, _batch, count, numLogitRows, _model.VocabularySize);
-            _visible.AddRange(Enumerable.Repeat(true, count));
+            _runtime.Check(_model._infer(_request), "ov_infer_request_infer");
+            _stored = stored;
             Length += count;
+            if (numLogitRows > 0)
+            {
+                CopyLogits(logits, count, numLogitRows);
+            }
         }
 
         public void Rollback(int length)
         {
             SessionArguments.CheckRollback(this, length);
-            for (var (i, hide) = (_visible.Count - 1, Length - length); hide > 0; i--)
+            for (var (i, hide) = (_stored - 1, Length - length); hide > 0; i--)
             {
-                if (_visible[i])
-                {
-                    _visible[i] = false;
-                    hide--;
-                }
+                hide -= (int)_mask[i];
+                _mask[i] = 0;
             }
 
             Length = length;
         }
 
-        public void Dispose() => _model.Free(ref _request, "ov_infer_request_free");
-
-        private void SetInput<T>(string name, T[] values, params long[] shape)
-            where T : unmanaged
+        public void Dispose()
         {
-            WithTensor(
-                name,
-                data => values.CopyTo(new Span<T>((void*)data, values.Length)),
-                shape);
+            _model.Free(ref _ids, TensorFree);
+            _model.Free(ref _attention, TensorFree);
+            _model.Free(ref _positions, TensorFree);
+            _model.Free(ref _beams, TensorFree);
+            _model.Free(ref _request, "ov_infer_request_free");
         }
 
         // The request owns the memory; the handle is only a reference to it.
-        private void WithTensor(string name, Action<nint> use, params long[] shape)
+        private nint InputTensor(string name)
         {
             using var text = new NativeTexts();
             nint tensor;
             var get = (delegate* unmanaged<nint, nint, nint*, int>)_runtime.Symbol("ov_infer_request_get_tensor");
             _runtime.Check(get(_request, text.Of(name), &tensor), $"ov_infer_request_get_tensor({name})");
+            return tensor;
+        }
+
+        private Span<T> Shaped<T>(nint tensor, params ReadOnlySpan<long> shape)
+            where T : unmanaged
+        {
+            var size = 1L;
+            fixed (long* dimensions = shape)
+            {
+                _runtime.Check(_model._setShape(tensor, new NativeShape { Rank = shape.Length, Dimensions = dimensions }), "ov_tensor_set_shape");
+            }
+
+            foreach (var dimension in shape)
+            {
+                size *= dimension;
+            }
+
+            return new Span<T>(Data(tensor), checked((int)size));
+        }
+
+        // The output moves with its shape, so it is asked for anew.
+        private void CopyLogits(Span<float> logits, int count, int numLogitRows)
+        {
+            nint output;
+            _runtime.Check(_model._getOutput(_request, 0, &output), "ov_infer_request_get_output_tensor_by_index");
             try
             {
-                if (shape.Length > 0)
-                {
-                    fixed (long* dimensions = shape)
-                    {
-                        var resize = (delegate* unmanaged<nint, NativeShape, int>)_runtime.Symbol("ov_tensor_set_shape");
-                        _runtime.Check(resize(tensor, new NativeShape { Rank = shape.Length, Dimensions = dimensions }), $"ov_tensor_set_shape({name})");
-                    }
-                }
-
-                nint data;
-                _runtime.Check(((delegate* unmanaged<nint, nint*, int>)_runtime.Symbol("ov_tensor_data"))(tensor, &data), $"ov_tensor_data({name})");
-                use(data);
+                var all = new ReadOnlySpan<float>(Data(output), checked(_batch * count * _model.VocabularySize));
+                SessionArguments.CopyLastRows(all, logits, _batch, count, numLogitRows, _model.VocabularySize);
             }
             finally
             {
-                _model.Free(ref tensor, "ov_tensor_free");
+                _model._freeTensor(output);
             }
+        }
+
+        private void* Data(nint tensor)
+        {
+            nint data;
+            _runtime.Check(_model._getData(tensor, &data), "ov_tensor_data");
+            return (void*)data;
         }
     }
 }

@@ -81,19 +81,16 @@ public static class OpenVinoModelWriter
                 Unsqueeze(graph.Add("Sin", 1, [-1, -1, _headSize], [angles]), [1], -1, 1, -1, _headSize));
         }
 
-        // Additive [b,1,q,kv]: a key is seen by index order and where attention_mask is not 0.
+        // Additive [b,1,q,kv]: a key is seen from its own index on; where attention_mask is 0 it gets an index behind every query.
         private IrValue Mask(IrValue ids, IrValue attention)
         {
             var queries = Gather(ShapeOf(ids, 2), graph.Scalar(1L), graph.Scalar(0L));
             var keys = Gather(ShapeOf(attention, 2), graph.Scalar(1L), graph.Scalar(0L));
             var queryIndex = Binary("Add", Range(queries), Binary("Subtract", keys, queries), -1);
-            var causal = graph.Add(
-                "LessEqual", 1, [-1, -1], [Unsqueeze(Range(keys), [0], 1, -1), Unsqueeze(queryIndex, [1], -1, 1)], Numpy, "BOOL");
-            var allowed = Binary(
-                "LogicalAnd",
-                Unsqueeze(causal, [0, 1], 1, 1, -1, -1),
-                Unsqueeze(Convert(attention, "boolean", "BOOL"), [1, 2], -1, 1, 1, -1),
-                -1, 1, -1, -1);
+            var hidden = Binary("Multiply", Binary("Subtract", graph.Scalar(1L), attention, -1, -1), graph.Scalar(1L << 30), -1, -1);
+            var keyIndex = Binary("Add", hidden, Range(keys), -1, -1);
+            var allowed = graph.Add(
+                "LessEqual", 1, [-1, 1, -1, -1], [Unsqueeze(keyIndex, [1, 2], -1, 1, 1, -1), Unsqueeze(queryIndex, [1], -1, 1)], Numpy, "BOOL");
             return graph.Add("Select", 1, [-1, 1, -1, -1], [allowed, graph.Scalar(0f), graph.Scalar(-65504f)], Numpy, "FP32");
         }
 
@@ -161,14 +158,16 @@ public static class OpenVinoModelWriter
         private IrValue Split(IrValue x, long heads) =>
             Transpose(Reshape(x, [0, 0, heads, _headSize], -1, -1, heads, _headSize), -1, heads, -1, _headSize);
 
+        // Written as plugins know it, which then do the transposition before it and all of this in one operation: halves by Slice, not by Split.
         private IrValue Rotate(IrValue x, long heads, IrValue cos, IrValue sin)
         {
-            long[] half = [-1, heads, -1, _headSize / 2];
-            var parts = graph.AddMany("Split", 1, [half, half], [x, graph.Scalar(-1L)], [("num_splits", "2")]);
-            var negative = Binary("Multiply", parts[1], graph.Scalar(-1f), half);
-            var rotated = Concat([negative, parts[0]], -1, x.Shape);
+            var negative = Binary("Multiply", Half(x, heads, _headSize / 2, long.MaxValue), graph.Scalar(-1f), -1, heads, -1, _headSize / 2);
+            var rotated = Concat([negative, Half(x, heads, 0, _headSize / 2)], -1, x.Shape);
             return Binary("Add", Binary("Multiply", x, cos, x.Shape), Binary("Multiply", rotated, sin, x.Shape), x.Shape);
         }
+
+        private IrValue Half(IrValue x, long heads, long start, long stop) =>
+            graph.Add("Slice", 8, [-1, heads, -1, _headSize / 2], [x, graph.Vector(start), graph.Vector(stop), graph.Vector(1), graph.Vector(3)]);
 
         private IrValue FeedForward(string prefix, IrValue h)
         {
