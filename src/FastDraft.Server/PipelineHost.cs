@@ -45,6 +45,7 @@ public sealed class PipelineHost : IAsyncDisposable
     private Task projecting = Task.CompletedTask;
     private int disposed;
     private Task scheduling = Task.CompletedTask;
+    private Task sweeping = Task.CompletedTask;
 
     private PipelineHost(PipelineOptions options, PipelineStore store)
     {
@@ -53,7 +54,7 @@ public sealed class PipelineHost : IAsyncDisposable
         clock = options.Clock;
         Definitions = new DefinitionStore(store, options);
         owner = new LeaseOwner(store.DataFolder);
-        sweeper = new Sweeper(store, owner);
+        sweeper = new Sweeper(store, owner, options.Clock);
         keys = new KeyBuilder(store, options.ExpandPath);
         jobs = JobQueue.Of(options, store);
         engine = new RunEngine(options, store, Definitions);
@@ -80,7 +81,7 @@ public sealed class PipelineHost : IAsyncDisposable
     internal AttemptRunner Attempts { get; }
 
     /// <summary>Completes when what dead hosts left is removed.</summary>
-    internal Task Swept { get; private set; } = Task.CompletedTask;
+    internal Task Swept => sweeper.Swept;
 
     public static async Task<PipelineHost> StartAsync(PipelineOptions options, CancellationToken ct = default)
     {
@@ -100,7 +101,7 @@ public sealed class PipelineHost : IAsyncDisposable
             host.scheduling = Task.Run(() => Task.WhenAll(host.schedules.RunAsync(host.stop.Token), new CollectionLoop(host.Store, options).RunAsync(host.stop.Token)), CancellationToken.None);
         }
 
-        host.Swept = Task.Run(() => host.sweeper.SweepAsync(host.stop.Token), CancellationToken.None);
+        host.sweeping = Task.Run(() => host.sweeper.RunAsync(host.stop.Token), CancellationToken.None);
         return host;
     }
 
@@ -167,7 +168,7 @@ public sealed class PipelineHost : IAsyncDisposable
         jobs.SendStop();
         await reconciling;
         await scheduling;
-        await Swept;
+        await sweeping;
         await jobs.StoppedAsync();
 
         // Last: what the end of the runs has to tell. What is not delivered by then waits for the next host.

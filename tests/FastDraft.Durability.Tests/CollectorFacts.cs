@@ -62,6 +62,19 @@ public abstract class CollectorFacts(TestDatabase database, bool inBucket, ITest
     }
 
     [Fact]
+    public async Task A_row_whose_digest_nobody_can_read_keeps_no_garbage()
+    {
+        await using (var db = store.Open())
+        {
+            db.Artifacts.Add(new ArtifactRow { Digest = "sha256:none", Kind = ArtifactKind.Corpus, SizeBytes = 1, NumFiles = 1, CreatedAt = 1 });
+            await db.SaveChangesAsync(Token);
+        }
+
+        await store.Artifacts.PutFolderAsync(ArtifactKind.Corpus, Source("orphan"), Token);
+        Assert.Equal(2, (await CollectAsync()).NumBlobs);
+    }
+
+    [Fact]
     public async Task A_commit_whose_bytes_are_condemned_meanwhile_is_refused_and_puts_them_again()
     {
         // Old bytes that nobody names: whoever needs the same relies on them, or puts them again just before they are deleted.

@@ -35,8 +35,8 @@ internal abstract class JobQueue(JobStorage storage) : IDisposable
     /// <summary>The job of a stage run begins. False: another job of it is at work in this process, and this one has nothing to do.</summary>
     public abstract bool TryBegin(Guid stageRun);
 
-    /// <summary>True: it is this host that puts the stage run in line now; whoever is told so must.</summary>
-    public abstract Task<bool> TryClaimAsync(StageRunRow row, CancellationToken ct);
+    /// <summary>Those of some queued stage runs that this host puts in line now; whoever is told so must.</summary>
+    public abstract Task<IReadOnlyList<StageRunRow>> ClaimAsync(IReadOnlyList<StageRunRow> queued, CancellationToken ct);
 
     public abstract Task EnqueueAsync(StageRunRow row, CancellationToken ct);
 

@@ -10,8 +10,8 @@ internal sealed class LocalJobQueue(IReadOnlyList<string>? accelerators) : JobQu
 {
     public override void Start(PipelineHost host, PipelineOptions options) => Serve(host, EnqueuedState.DefaultQueue, Math.Max(1, options.MaxParallelStages));
 
-    public override Task<bool> TryClaimAsync(StageRunRow row, CancellationToken ct) =>
-        Task.FromResult(!Has(row.Id) && (accelerators is null || accelerators.Contains(AcceleratorOf(row))));
+    public override Task<IReadOnlyList<StageRunRow>> ClaimAsync(IReadOnlyList<StageRunRow> queued, CancellationToken ct) =>
+        Task.FromResult<IReadOnlyList<StageRunRow>>([.. queued.Where(r => !Has(r.Id) && (accelerators is null || accelerators.Contains(AcceleratorOf(r))))]);
 
     // It is here since it was put in line, and stands there once.
     public override bool TryBegin(Guid stageRun) => true;

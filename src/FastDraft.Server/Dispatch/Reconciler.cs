@@ -23,6 +23,9 @@ namespace FastDraft.Server.Dispatch;
 internal sealed class Reconciler(
     PipelineOptions options, PipelineStore store, RunEngine engine, AttemptRunner attempts, WaitRunner waits, KeyBuilder keys, LeaseOwner owner, JobQueue jobs) : IDisposable
 {
+    // They stand in line long before another host would look for them.
+    private const int ClaimedAtOnce = 100;
+
     private readonly SemaphoreSlim signal = new(0);
     private readonly ConcurrentDictionary<Guid, byte> takenUp = new();
     private readonly ConcurrentDictionary<Guid, Task> preparing = new();
@@ -95,6 +98,8 @@ internal sealed class Reconciler(
             .OrderBy(s => s.CreatedAt)
             .Select(s => new { Row = s, Expired = s.LeaseExpiresAt == null || s.LeaseExpiresAt < PipelineDbContext.DatabaseNow() }).ToListAsync(ct);
 
+        var waiting = new List<StageRunRow>();
+
         // One at a time: the others share its resume folder and will take over its outputs.
         var busy = rows.Where(r => r.Row.State is StageRunState.Running or StageRunState.Cancelling).Select(r => r.Row.KeyDigest).ToHashSet();
         foreach (var (row, expired) in rows.Select(r => (r.Row, r.Expired)))
@@ -121,8 +126,16 @@ internal sealed class Reconciler(
                     Prepare(row, ct);
                     break;
                 case StageRunState.Queued when IsMine(row) && !jobs.Has(row.Id) && busy.Add(row.KeyDigest):
-                    await EachAsync(() => DispatchAsync(db, row, ct));
+                    waiting.Add(row);
                     break;
+            }
+        }
+
+        foreach (var some in waiting.Chunk(ClaimedAtOnce))
+        {
+            foreach (var row in await jobs.ClaimAsync(some, ct))
+            {
+                await EachAsync(() => DispatchAsync(db, row, ct));
             }
         }
     }
@@ -166,11 +179,6 @@ internal sealed class Reconciler(
 
     private async Task DispatchAsync(PipelineDbContext db, StageRunRow row, CancellationToken ct)
     {
-        if (!await jobs.TryClaimAsync(row, ct))
-        {
-            return;
-        }
-
         var bypass = await db.Runs.Where(r => r.Id == row.RunId).Select(r => r.BypassCache).SingleAsync(ct);
         if (!bypass && await keys.FindAsync(db, Digest.Parse(row.KeyDigest!), [], ct) is { } hit)
         {

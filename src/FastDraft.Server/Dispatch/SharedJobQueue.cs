@@ -30,18 +30,29 @@ internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> 
         Serve(host, EnqueuedState.DefaultQueue, 1);
     }
 
-    public override async Task<bool> TryClaimAsync(StageRunRow row, CancellationToken ct)
+    public override async Task<IReadOnlyList<StageRunRow>> ClaimAsync(IReadOnlyList<StageRunRow> queued, CancellationToken ct)
     {
-        if (Has(row.Id))
+        var ids = queued.Select(r => r.Id).Where(id => !Has(id)).ToArray();
+        if (ids.Length == 0)
         {
-            return false;
+            return [];
         }
 
         await using var db = store.Open();
-        return await db.StageRuns
-            .Where(s => s.Id == row.Id && s.State == StageRunState.Queued && s.JobId == row.JobId)
-            .Where(s => s.EnqueuedAt == null || s.EnqueuedAt < PipelineDbContext.DatabaseNow() - LookAgainMs)
-            .ExecuteUpdateAsync(u => u.SetProperty(s => s.EnqueuedAt, s => PipelineDbContext.DatabaseNow()), ct) == 1 && !await IsInLineAsync(db, row.JobId, ct);
+
+        // One statement for all of them. A row that somebody is changing in this moment is left out: whoever waits for many rows while he
+        // holds others may wait for ever.
+        var claimed = await db.Database.SqlQuery<Claim>($"""
+            UPDATE stage_runs SET "EnqueuedAt" = EXTRACT(EPOCH FROM clock_timestamp()) * 1000 WHERE "Id" IN (
+                SELECT "Id" FROM stage_runs
+                WHERE "Id" = ANY({ids}) AND "State" = {nameof(StageRunState.Queued)}
+                    AND ("EnqueuedAt" IS NULL OR "EnqueuedAt" < EXTRACT(EPOCH FROM clock_timestamp()) * 1000 - {LookAgainMs})
+                FOR UPDATE SKIP LOCKED)
+            RETURNING "Id", "JobId"
+            """).ToListAsync(ct);
+        var inLine = await InLineAsync(db, [.. claimed.Select(c => JobOf(c.JobId)).OfType<long>()], ct);
+        var missing = claimed.Where(c => JobOf(c.JobId) is not { } job || !inLine.Contains(job)).Select(c => c.Id).ToHashSet();
+        return [.. queued.Where(r => missing.Contains(r.Id))];
     }
 
     public override bool TryBegin(Guid stageRun) => Here.TryAdd(stageRun, 0);
@@ -75,9 +86,10 @@ internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> 
     /// run is still queued is no longer counted upon: whoever took it may be gone, or may have lost the database at that moment and keep it for
     /// ever. Should it begin all the same, the lease decides between the two.
     /// </summary>
-    private static async Task<bool> IsInLineAsync(PipelineDbContext db, string? job, CancellationToken ct) =>
-        long.TryParse(job, NumberStyles.None, CultureInfo.InvariantCulture, out var id)
-        && await db.Database.SqlQuery<long>($"SELECT jobid AS \"Value\" FROM hangfire.jobqueue WHERE jobid = {id} AND fetchedat IS NULL").AnyAsync(ct);
+    private static async Task<HashSet<long>> InLineAsync(PipelineDbContext db, long[] jobs, CancellationToken ct) => jobs.Length == 0 ? []
+        : [.. await db.Database.SqlQuery<long>($"SELECT jobid AS \"Value\" FROM hangfire.jobqueue WHERE jobid = ANY({jobs}) AND fetchedat IS NULL").ToListAsync(ct)];
+
+    private static long? JobOf(string? id) => long.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var job) ? job : null;
 
     private static PostgreSqlStorage StorageOf(string connectionString)
     {
@@ -94,4 +106,6 @@ internal sealed class SharedJobQueue(PipelineStore store, IReadOnlyList<string> 
         };
         return new PostgreSqlStorage(new NpgsqlConnectionFactory(connectionString, options), options);
     }
+
+    private sealed record Claim(Guid Id, string? JobId);
 }

@@ -12,8 +12,11 @@ namespace FastDraft.Server.Dispatch;
 /// Removes what nobody can need any more from the data folder of this host, which other hosts of the machine may share. A folder is moved
 /// aside first, so that nobody finds it half deleted.
 /// </summary>
-internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
+internal sealed class Sweeper(PipelineStore store, LeaseOwner owner, TimeProvider clock)
 {
+    /// <summary>A host may live for months, and beside it others die.</summary>
+    internal static readonly TimeSpan Every = TimeSpan.FromHours(1);
+
     // A stage that failed or was cancelled may be retried and then goes on from its checkpoint; not for ever.
     private static readonly TimeSpan KeepCheckpoints = TimeSpan.FromDays(30);
 
@@ -21,22 +24,55 @@ internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
 
     private string Trash => Path.Combine(store.DataFolder, "trash");
 
-    public async Task SweepAsync(CancellationToken ct)
+    private readonly TaskCompletionSource swept = new();
+
+    /// <summary>Completes when it has swept for the first time.</summary>
+    public Task Swept => swept.Task;
+
+    public async Task RunAsync(CancellationToken stop)
+    {
+        using var timer = new PeriodicTimer(Every, clock);
+        try
+        {
+            do
+            {
+                await SweepAsync(stop);
+                swept.TrySetResult();
+            }
+            while (await timer.WaitForNextTickAsync(stop));
+        }
+        catch (OperationCanceledException)
+        {
+            // The host ends.
+            swept.TrySetResult();
+        }
+    }
+
+    private async Task SweepAsync(CancellationToken ct)
+    {
+        await EachAsync(() => MoveDeadFoldersAsync(ct));
+        await EachAsync(() => EmptyTrashAsync(ct));
+        await EachAsync(() => DeleteOldLogsAsync(ct));
+    }
+
+    /// <summary>One thing that cannot be removed keeps nothing else: another host deletes the same, or a row cannot be read. What is left is found the next time.</summary>
+    private static async Task EachAsync(Func<Task> act)
     {
         try
         {
-            await MoveDeadFoldersAsync(ct);
-            foreach (var folder in Folders(Trash))
-            {
-                Directory.Delete(folder, recursive: true);
-            }
-
-            await DeleteOldLogsAsync(ct);
+            await act();
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or OperationCanceledException || PipelineDatabase.IsTrouble(e))
+        catch (Exception e) when (e is not OperationCanceledException)
         {
-            // Another host may be deleting the same; what is left is found by the next.
-            Trace.TraceInformation(e.Message);
+            Trace.TraceWarning("Sweep: " + e.Message);
+        }
+    }
+
+    private async Task EmptyTrashAsync(CancellationToken ct)
+    {
+        foreach (var folder in Folders(Trash))
+        {
+            await EachAsync(() => Task.Run(() => Directory.Delete(folder, recursive: true), ct));
         }
     }
 
@@ -44,7 +80,7 @@ internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
     private async Task DeleteOldLogsAsync(CancellationToken ct)
     {
         await using var db = store.Open();
-        var before = (TimeProvider.System.GetUtcNow() - KeepLogs).ToUnixTimeMilliseconds();
+        var before = (clock.GetUtcNow() - KeepLogs).ToUnixTimeMilliseconds();
         var unlisted = from a in db.Attempts join s in db.StageRuns on a.StageRunId equals s.Id join r in db.Runs on s.RunId equals r.Id where r.DeletedAt != null select a.Id;
         await db.AttemptLog.Where(l => l.At < before || unlisted.Contains(l.AttemptId)).ExecuteDeleteAsync(ct);
     }
@@ -60,26 +96,31 @@ internal sealed class Sweeper(PipelineStore store, LeaseOwner owner)
         reports.Where(f => Digest.TryParse("sha256:" + Path.GetFileName(f), out var report) && !artifacts.Contains(report.ToString())).ToList().ForEach(MoveAside);
         foreach (var folder in resume)
         {
-            if (Digest.TryParse("sha256:" + Path.GetFileName(folder), out var key) && await IsDeadAsync(db, key, folder, ct))
-            {
-                // Its writer holds this lock. Once it is ours, nobody has gone on there since the tables were asked, or they say so now.
-                using var alone = FileLock.TryTake(Path.Combine(folder, WorkerProgram.ResumeLock));
-                if (alone is not null && await IsDeadAsync(db, key, folder, ct))
-                {
-                    MoveAside(folder);
-                }
-            }
+            await EachAsync(() => MoveDeadResumeAsync(db, folder, ct));
         }
 
         owner.Sweep((await db.StageRuns.Where(s => s.LeaseOwner != null).Select(s => s.LeaseOwner!).Distinct().ToListAsync(ct)).ToHashSet());
     }
 
-    private static async Task<bool> IsDeadAsync(PipelineDbContext db, Digest key, string folder, CancellationToken ct)
+    private async Task MoveDeadResumeAsync(PipelineDbContext db, string folder, CancellationToken ct)
+    {
+        if (Digest.TryParse("sha256:" + Path.GetFileName(folder), out var key) && await IsDeadAsync(db, key, folder, ct))
+        {
+            // Its writer holds this lock. Once it is ours, nobody has gone on there since the tables were asked, or they say so now.
+            using var alone = FileLock.TryTake(Path.Combine(folder, WorkerProgram.ResumeLock));
+            if (alone is not null && await IsDeadAsync(db, key, folder, ct))
+            {
+                MoveAside(folder);
+            }
+        }
+    }
+
+    private async Task<bool> IsDeadAsync(PipelineDbContext db, Digest key, string folder, CancellationToken ct)
     {
         var text = key.ToString();
         var states = await db.StageRuns.Where(s => s.KeyDigest == text).Select(s => s.State).Distinct().ToListAsync(ct);
         return states.All(RunStateMachine.IsTerminal)
-            && (states.Contains(StageRunState.Succeeded) || TimeProvider.System.GetUtcNow() - Directory.GetLastWriteTimeUtc(folder) > KeepCheckpoints);
+            && (states.Contains(StageRunState.Succeeded) || clock.GetUtcNow() - Directory.GetLastWriteTimeUtc(folder) > KeepCheckpoints);
     }
 
     private void MoveAside(string folder)

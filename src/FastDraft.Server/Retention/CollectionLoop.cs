@@ -1,6 +1,4 @@
 using System.Diagnostics;
-using FastDraft.Core.Stages;
-using FastDraft.Persistence;
 
 namespace FastDraft.Server.Retention;
 
@@ -25,9 +23,9 @@ internal sealed class CollectionLoop(PipelineStore store, PipelineOptions option
                     var report = await collector.CollectAsync(options.Settings.Keep, KeepRules.DefaultGrace, dryRun: false, stop);
                     Trace.TraceInformation($"Garbage collection deleted {report.NumBlobs} files of {report.FreedBytes} bytes.");
                 }
-                catch (Exception e) when (e is StageFailureException or IOException or UnauthorizedAccessException || PipelineDatabase.IsTrouble(e))
+                catch (Exception e) when (e is not OperationCanceledException)
                 {
-                    // What is left is found the next time.
+                    // What is left is found the next time, and the loop is there for it.
                     Trace.TraceWarning("Garbage collection: " + e.Message);
                 }
             }

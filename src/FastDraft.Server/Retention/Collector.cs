@@ -233,8 +233,14 @@ public sealed class Collector(PipelineStore store, TimeProvider clock)
             unknown = await db.Artifacts.Where(a => !db.Blobs.Any(b => b.Digest == a.Digest)).Select(a => a.Digest).ToListAsync(ct);
         }
 
-        foreach (var digest in unknown.Select(Digest.Parse))
+        foreach (var text in unknown)
         {
+            if (!Digest.TryParse(text, out var digest))
+            {
+                // No version wrote it, so no bytes can be its own.
+                continue;
+            }
+
             if ((await store.Artifacts.VerifyAsync(digest, VerifyDepth.Cheap, ct)).Any(d => d.Blob == digest && d.IsMissing))
             {
                 // Nobody can read it any more, whatever of its files is left.
