@@ -79,6 +79,12 @@ public abstract class PipelineDatabase : IDisposable
         }
     }
 
+    /// <summary>
+    /// First in a transaction: whoever asks for the same thing waits until this transaction has ended, and then reads what it wrote. For what many change
+    /// at once, where those who lose would mostly lose again.
+    /// </summary>
+    public abstract Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct);
+
     /// <summary>The database said no or was not there: trying again later may help. Anything else is a fault of ours or of a row.</summary>
     public static bool IsTrouble(Exception e) => e is DbUpdateException or TimeoutException || ErrorOf(e) is not null;
 

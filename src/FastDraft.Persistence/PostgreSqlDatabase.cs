@@ -46,6 +46,9 @@ internal sealed class PostgreSqlDatabase : PipelineDatabase
 
     public override Task<bool> TryCopyAsync(string folder, CancellationToken ct) => Task.FromResult(false);
 
+    public override Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct) =>
+        db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock(hashtextextended({thing}, 0))", ct);
+
     protected override async Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct)
     {
         // The lock belongs to this connection and ends with it; whoever waits for it waits for the migration of another.

@@ -46,6 +46,9 @@ internal sealed class SqliteDatabase(string file) : PipelineDatabase(OptionsFor(
         return true;
     }
 
+    // Whoever is in a transaction has had his turn already.
+    public override Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct) => Task.CompletedTask;
+
     protected override async Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct)
     {
         // EF's own migration lock is a row that outlives a killed process and would block every later one. Under ours, a lock of the

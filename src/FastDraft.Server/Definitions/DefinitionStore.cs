@@ -298,6 +298,7 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
     private Task ChangeAsync(Func<PipelineDbContext, Task> change, CancellationToken ct) => store.Database.TransactAsync(
         async db =>
         {
+            await store.Database.StandInLineAsync(db, "workflow_definitions", ct);
             await change(db);
             return true;
         },

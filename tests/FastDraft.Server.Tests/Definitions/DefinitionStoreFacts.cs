@@ -5,17 +5,27 @@ using FastDraft.Stages;
 
 namespace FastDraft.Server.Tests.Definitions;
 
-public sealed class DefinitionStoreFacts : IAsyncLifetime
+public abstract class DefinitionStoreFacts(TestDatabase database) : IAsyncLifetime
 {
     private readonly TestFolder folder = new();
+    private PipelineStore? store;
     private DefinitionStore definitions = null!;
 
-    public async ValueTask InitializeAsync() => definitions = new DefinitionStore(await PipelineStore.OpenAsync(folder.Path), Options());
-
-    public ValueTask DisposeAsync()
+    public async ValueTask InitializeAsync()
     {
+        store = await PipelineStore.OpenAsync(folder.Path, await TestDatabases.NewAsync(database));
+        definitions = new DefinitionStore(store, Options());
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (store is not null)
+        {
+            await store.DisposeAsync();
+        }
+
         folder.Dispose();
-        return ValueTask.CompletedTask;
+        GC.SuppressFinalize(this);
     }
 
     [Fact]
@@ -175,3 +185,7 @@ public sealed class DefinitionStoreFacts : IAsyncLifetime
           { "id": "write", "type": "Elsa.WriteLine", "version": 1, "text": { "typeName": "String", "expression": { "type": "Literal", "value": "{{text}}" } } } ], "connections": [] } }
         """)!.AsObject();
 }
+
+public sealed class SqliteDefinitionStoreFacts() : DefinitionStoreFacts(TestDatabase.Sqlite);
+
+public sealed class PostgreSqlDefinitionStoreFacts() : DefinitionStoreFacts(TestDatabase.PostgreSql);

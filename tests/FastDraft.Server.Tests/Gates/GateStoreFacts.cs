@@ -8,7 +8,7 @@ using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Tests.Gates;
 
-public sealed class GateStoreFacts : IAsyncDisposable
+public abstract class GateStoreFacts(TestDatabase database) : IAsyncDisposable
 {
     private readonly string folder = Directory.CreateTempSubdirectory("fastdraft-gates-").FullName;
     private PipelineStore? store;
@@ -17,9 +17,14 @@ public sealed class GateStoreFacts : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await store!.DisposeAsync();
+        if (store is not null)
+        {
+            await store.DisposeAsync();
+        }
+
         Microsoft.Data.Sqlite.SqliteConnection.ClearAllPools();
         Directory.Delete(folder, recursive: true);
+        GC.SuppressFinalize(this);
     }
 
     [Fact]
@@ -88,7 +93,7 @@ public sealed class GateStoreFacts : IAsyncDisposable
 
     private async Task<(GateStore Gates, Guid Run)> OpenAsync(string instance, RunState state = RunState.Running)
     {
-        store = await PipelineStore.OpenAsync(folder, ct: Ct);
+        store = await PipelineStore.OpenAsync(folder, await TestDatabases.NewAsync(database), Ct);
         var run = Guid.CreateVersion7();
         await using (var db = Db())
         {
@@ -109,3 +114,7 @@ public sealed class GateStoreFacts : IAsyncDisposable
 
     private PipelineDbContext Db() => store!.Open();
 }
+
+public sealed class SqliteGateStoreFacts() : GateStoreFacts(TestDatabase.Sqlite);
+
+public sealed class PostgreSqlGateStoreFacts() : GateStoreFacts(TestDatabase.PostgreSql);

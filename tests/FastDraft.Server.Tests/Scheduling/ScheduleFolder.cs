@@ -30,10 +30,11 @@ internal sealed class ScheduleFolder : IAsyncDisposable
 
     public ScheduleStore Schedules => new(Store, Clock);
 
-    public static async Task<ScheduleFolder> CreateAsync(string now)
+    public static async Task<ScheduleFolder> CreateAsync(string now, TestDatabase database = TestDatabase.Sqlite)
     {
+        var settings = await TestDatabases.NewAsync(database);
         var made = new ScheduleFolder(new StoodClock(Time(now)));
-        made.Store = await PipelineStore.OpenAsync(made.folder, ct: TestContext.Current.CancellationToken);
+        made.Store = await PipelineStore.OpenAsync(made.folder, settings, TestContext.Current.CancellationToken);
         made.Definitions = new DefinitionStore(made.Store, made.Options());
         return made;
     }
