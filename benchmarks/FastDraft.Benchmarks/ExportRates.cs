@@ -18,22 +18,30 @@ namespace FastDraft.Benchmarks;
 
 /// <summary>
 /// One target and its draft, exported and decoded greedily by every engine there is here, in one run: without and with the draft, tokens/s
-/// with the prompt included, tokens accepted, and whether the text stayed the same; then what each precision of the draft is worth. Engines
-/// take turns within a suite. Peers are Python environments named <c>openvino</c> (openvino_genai) and <c>llamacpp</c> (llama-cpp-python)
-/// in the folder FASTDRAFT_PEERS; without it they are left out. Writes a page of Markdown.
+/// with the prompt included, tokens accepted, and whether the text stayed the same; then what each precision of the draft is worth. All
+/// engines are loaded at once and take turns at every prompt, so that whatever else the machine does hits them alike. Peers are Python
+/// environments named <c>openvino</c> (openvino_genai) and <c>llamacpp</c> (llama-cpp-python) in the folder FASTDRAFT_PEERS; without it
+/// they are left out. Writes a page of Markdown, anew after every prompt: a run that is cut short leaves what it has measured.
 /// Usage: exports &lt;target folder&gt; &lt;draft folder&gt; &lt;page.md&gt; &lt;prompts a suite&gt; &lt;tokens&gt; &lt;suite=documents.jsonl[.gz]&gt;...
 /// </summary>
 internal static class ExportRates
 {
     private const int DraftLength = 4, PromptTokens = 48, NumThreads = 2, NumLatencyRepeats = 100;
 
-    private const string Genai = "openvino_genai", LlamaCpp = "llama.cpp", OwnOpenVino = "OpenVINO, our runner", OwnOnnx = "ONNX Runtime, our runner";
+    private const string Genai = "openvino_genai", LlamaCpp = "llama.cpp", OwnOpenVino = "OpenVINO, our runner", OwnOnnx = "ONNX Runtime, our runner", Int8 = ", int8";
 
     private sealed record Prompt(string Suite, int[] Ids);
+
+    private sealed record Decoded(double Seconds, double CpuSeconds, int[] Ids, long Drafted, long Accepted, long Blocks);
+
+    private sealed record Engine(string Name, bool WithDraft, Func<int[], Decoded> Decode);
 
     private sealed class Sums
     {
         public double Seconds { get; set; }
+
+        /// <summary>Of all threads of the engine's process: what waiting for other load does not lengthen.</summary>
+        public double CpuSeconds { get; set; }
 
         public long Tokens { get; set; }
 
@@ -47,21 +55,83 @@ internal static class ExportRates
 
         public int Prompts { get; set; }
 
+        /// <summary>Seconds of each prompt, in the order of prompts.</summary>
+        public List<double> Each { get; init; } = [];
+
         public double Rate => Tokens / Seconds;
 
         public double Acceptance => (double)Accepted / Drafted;
 
-        public void Add(double seconds, IReadOnlyList<int> ids, long drafted, long accepted, long blocks, int[] expected)
+        public void Add(Decoded text, int[] expected)
         {
-            (Seconds, Tokens, Drafted, Accepted, Blocks) = (Seconds + seconds, Tokens + ids.Count, Drafted + drafted, Accepted + accepted, Blocks + blocks);
-            (Same, Prompts) = (Same + (ids.SequenceEqual(expected) ? 1 : 0), Prompts + 1);
+            (Seconds, CpuSeconds, Tokens) = (Seconds + text.Seconds, CpuSeconds + text.CpuSeconds, Tokens + text.Ids.Length);
+            (Drafted, Accepted, Blocks) = (Drafted + text.Drafted, Accepted + text.Accepted, Blocks + text.Blocks);
+            (Same, Prompts) = (Same + (text.Ids.SequenceEqual(expected) ? 1 : 0), Prompts + 1);
+            Each.Add(text.Seconds);
+        }
+
+        /// <summary>How many times as fast as another at the prompt in the middle: bursts of other load hit single prompts.</summary>
+        public double MedianRatio(Sums other)
+        {
+            double[] ratios = [.. other.Each.Zip(Each, (theirs, ours) => theirs / ours).Order()];
+            return ratios[ratios.Length / 2];
         }
 
         public Sums With(Sums other) => new()
         {
-            Seconds = Seconds + other.Seconds, Tokens = Tokens + other.Tokens, Drafted = Drafted + other.Drafted, Accepted = Accepted + other.Accepted,
-            Blocks = Blocks + other.Blocks, Same = Same + other.Same, Prompts = Prompts + other.Prompts,
+            Seconds = Seconds + other.Seconds, CpuSeconds = CpuSeconds + other.CpuSeconds, Tokens = Tokens + other.Tokens, Drafted = Drafted + other.Drafted, Accepted = Accepted + other.Accepted,
+            Blocks = Blocks + other.Blocks, Same = Same + other.Same, Prompts = Prompts + other.Prompts, Each = [.. Each, .. other.Each],
         };
+    }
+
+    /// <summary>A peer's Python process: a prompt a line in, its text a line out.</summary>
+    private sealed class Peer : IDisposable
+    {
+        private readonly Process _process;
+        private readonly string _name;
+
+        public Peer(string python, params string[] arguments)
+        {
+            var start = new ProcessStartInfo(python) { RedirectStandardInput = true, RedirectStandardOutput = true };
+            foreach (var argument in (string[])["-B", Path.Join("benchmarks", "peers", "exports_peer.py"), .. arguments])
+            {
+                start.ArgumentList.Add(argument);
+            }
+
+            _name = $"{python} {string.Join(' ', start.ArgumentList)}";
+            _process = Process.Start(start)!;
+            Version = Answer()["engine"]!.GetValue<string>();
+        }
+
+        public string Version { get; }
+
+        public Decoded Decode(int[] prompt)
+        {
+            _process.StandardInput.WriteLine(JsonSerializer.Serialize(prompt));
+            _process.StandardInput.Flush();
+            var row = Answer();
+            int[] ids = [.. row["ids"]!.AsArray().Select(i => i!.GetValue<int>())];
+            var accepted = row["accepted"]!.GetValue<long>();
+            return new(row["seconds"]!.GetValue<double>(), row["cpu"]!.GetValue<double>(), ids, row["drafted"]!.GetValue<long>(), accepted, Math.Max(1, ids.Length - accepted));
+        }
+
+        public void Dispose()
+        {
+            _process.StandardInput.Close();
+            _process.WaitForExit();
+            _process.Dispose();
+        }
+
+        private JsonNode Answer()
+        {
+            if (_process.StandardOutput.ReadLine() is { } line)
+            {
+                return JsonNode.Parse(line)!;
+            }
+
+            _process.WaitForExit();
+            throw new InvalidOperationException($"{_name} ended with {_process.ExitCode}; what it said is above.");
+        }
     }
 
     public static int Run(string[] args)
@@ -70,113 +140,152 @@ internal static class ExportRates
         var (numPrompts, numTokens) = (int.Parse(args[3], CultureInfo.InvariantCulture), int.Parse(args[4], CultureInfo.InvariantCulture));
         var prompts = args[5..].SelectMany(a => Prompts(target, a.Split('=', 2), numPrompts)).ToList();
         string[] suites = [.. prompts.Select(p => p.Suite).Distinct()];
+        var began = Stopwatch.GetTimestamp();
+        void Say(string what) => Console.Error.WriteLine($"{Stopwatch.GetElapsedTime(began):mm\\:ss} load {Load():F1}  {what}");
+
         var work = Directory.CreateTempSubdirectory("fastdraft-exports").FullName;
+        var loaded = new Stack<IDisposable>();
+        T Keep<T>(T opened)
+            where T : IDisposable
+        {
+            loaded.Push(opened);
+            return opened;
+        }
+
         try
         {
-            var began = Stopwatch.GetTimestamp();
             var runtime = OpenVinoRuntime.Find() is { } library ? OpenVinoRuntime.Load(library) : null;
+            Say("writing folders");
             var bytes = Write(work, target, draft);
             var peers = Environment.GetEnvironmentVariable("FASTDRAFT_PEERS");
-            string Python(string environment) => Path.Join(peers, environment, "bin", "python");
             Libtorch.Load();
             TorchSharp.torch.set_num_threads(NumThreads);
 
-            // Engines of this process: how they load a folder of a model, by its name in the work folder.
-            var own = new List<(string Name, Func<string, ICausalModel> Load)>
+            var versions = new HashSet<string> { $"ONNX Runtime {OnnxCausalModel.RuntimeVersion}", runtime is null ? "no OpenVINO" : $"OpenVINO {runtime.Version}" };
+            var engines = new List<Engine>();
+            void Own(string name, ICausalModel model, ICausalModel? small)
             {
-                ("engine cpu", name => CpuCausalModel.Load(name == "target" ? target : draft, NumThreads)),
-                ("TorchSharp", name => new TorchCausalModel(Modeling.Models.Decoder.Load(name == "target" ? target : draft))),
-                (OwnOnnx, name => OnnxCausalModel.Load(Path.Join(work, $"{name}-onnx-f32"), NumThreads)),
-            };
+                engines.Add(new(name, false, Decoder(Keep(model), null, numTokens)));
+                if (small is not null)
+                {
+                    engines.Add(new(name, true, Decoder(model, Keep(small), numTokens)));
+                }
+            }
+
+            void Other(string name, bool withDraft, string environment, params string[] arguments)
+            {
+                if (Directory.Exists(Path.Join(peers, environment)))
+                {
+                    Say($"loading {name}");
+                    var peer = Keep(new Peer(Path.Join(peers, environment, "bin", "python"), arguments));
+                    versions.Add(peer.Version);
+                    engines.Add(new(name, withDraft, peer.Decode));
+                }
+            }
+
+            // Peers stand behind the engine of ours that they are compared with: neighbours in time.
+            Own("engine cpu", CpuCausalModel.Load(target, NumThreads), CpuCausalModel.Load(draft, NumThreads));
+            Own("TorchSharp", new TorchCausalModel(Modeling.Models.Decoder.Load(target)), new TorchCausalModel(Modeling.Models.Decoder.Load(draft)));
+            Own(OwnOnnx, OnnxCausalModel.Load(Path.Join(work, "target-onnx-f32"), NumThreads), OnnxCausalModel.Load(Path.Join(work, "draft-onnx-f32"), NumThreads));
             if (runtime is not null)
             {
-                own.Add((OwnOpenVino, name => OpenVinoCausalModel.Load(runtime, Path.Join(work, $"{name}-openvino-f32"))));
+                Own(OwnOpenVino, OpenVinoCausalModel.Load(runtime, Path.Join(work, "target-openvino-f32")), OpenVinoCausalModel.Load(runtime, Path.Join(work, "draft-openvino-f32")));
             }
+
+            Other(Genai, false, "openvino", "openvino", Path.Join(work, "target-openvino-f32"), $"{numTokens}");
+            Other(Genai, true, "openvino", "openvino", Path.Join(work, "target-openvino-f32"), $"{numTokens}", Path.Join(work, "draft-openvino-f32"), $"{DraftLength}");
+            if (runtime is not null)
+            {
+                Own(OwnOpenVino + Int8, OpenVinoCausalModel.Load(runtime, Path.Join(work, "target-openvino-int8")), null);
+            }
+
+            Other(Genai + Int8, false, "openvino", "openvino", Path.Join(work, "target-openvino-int8"), $"{numTokens}");
+            Other(LlamaCpp, false, "llamacpp", "llama", Path.Join(work, "target-gguf-f32", "model.gguf"), $"{numTokens}");
 
             var results = new Dictionary<(string Engine, bool WithDraft, string Suite), Sums>();
-            Sums Of(string engine, bool withDraft, string suite)
+            var precisions = new List<(string Draft, long? Bytes, double Seconds, Sums Sums)>();
+            var loads = new List<double>();
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(page))!);
+            void Save(string? state)
             {
-                if (!results.TryGetValue((engine, withDraft, suite), out var sums))
-                {
-                    results.Add((engine, withDraft, suite), sums = new());
-                }
-
-                return sums;
+                loads.Add(Load());
+                File.WriteAllText(page, Page(target, draft, suites, numPrompts, numTokens, results, precisions, versions, Stopwatch.GetElapsedTime(began), loads, state));
             }
 
+            // Warms up with a prompt that no other begins like: a peer keeps the caches of those it has seen.
+            Say($"warming up {engines.Count} engines");
+            int[] warmUp = [.. prompts[0].Ids.Reverse()];
+            engines.ForEach(e => e.Decode(warmUp));
+
+            // The first engine's text without a draft is what all others are held against.
             var expected = new Dictionary<Prompt, int[]>();
-            var versions = new List<string>();
-            foreach (var suite in suites)
+            for (var i = 0; i < prompts.Count; i++)
             {
-                var rows = prompts.Where(p => p.Suite == suite).ToList();
-                var file = Path.Join(work, "prompts.jsonl");
-                File.WriteAllLines(file, rows.Select(r => new JsonObject { ["prompt_ids"] = new JsonArray([.. r.Ids.Select(i => (JsonNode)i)]) }.ToJsonString()));
-                foreach (var (name, load) in own)
+                Say($"{prompts[i].Suite}: prompt {i + 1} of {prompts.Count}");
+                foreach (var engine in engines)
                 {
-                    Console.Error.WriteLine($"{suite}: {name}");
-                    using var model = load("target");
-                    using var small = load("draft");
-                    Own(model, null, rows, numTokens, expected, Of(name, false, suite));
-                    Own(model, small, rows, numTokens, expected, Of(name, true, suite));
+                    var text = engine.Decode(prompts[i].Ids);
+                    expected.TryAdd(prompts[i], text.Ids);
+                    SumsOf(results, (engine.Name, engine.WithDraft, prompts[i].Suite)).Add(text, expected[prompts[i]]);
                 }
 
-                if (Directory.Exists(Path.Join(peers, "openvino")))
-                {
-                    Console.Error.WriteLine($"{suite}: {Genai}");
-                    string[] plain = ["openvino", Path.Join(work, "target-openvino-f32"), file, $"{numTokens}"];
-                    versions.Add(Peer(Python("openvino"), plain, rows, expected, Of(Genai, false, suite)));
-                    Peer(Python("openvino"), [.. plain, Path.Join(work, "draft-openvino-f32"), $"{DraftLength}"], rows, expected, Of(Genai, true, suite));
-                    if (runtime is not null)
-                    {
-                        using var model = OpenVinoCausalModel.Load(runtime, Path.Join(work, "target-openvino-int8"));
-                        Own(model, null, rows, numTokens, expected, Of(OwnOpenVino + ", int8", false, suite));
-                        Peer(Python("openvino"), ["openvino", Path.Join(work, "target-openvino-int8"), file, $"{numTokens}"], rows, expected, Of(Genai + ", int8", false, suite));
-                    }
-                }
-
-                if (Directory.Exists(Path.Join(peers, "llamacpp")))
-                {
-                    Console.Error.WriteLine($"{suite}: {LlamaCpp}");
-                    versions.Add(Peer(Python("llamacpp"), ["llama", Path.Join(work, "target-gguf-f32", "model.gguf"), file, $"{numTokens}"], rows, expected, Of(LlamaCpp, false, suite)));
-                }
+                Save($"Unfinished: {i + 1} of {prompts.Count} prompts");
             }
+
+            Release(loaded);
 
             // The target decides in the fastest engine, the draft proposes in the one and at the precision it is deployed in.
-            var precisions = new List<(string Draft, long? Bytes, double Seconds, Sums Sums)>();
-            using (var model = CpuCausalModel.Load(target, NumThreads))
+            using var model = CpuCausalModel.Load(target, NumThreads);
+            void Add(string name, long? size, Func<ICausalModel> load)
             {
-                void Add(string name, long? size, Func<ICausalModel> load)
-                {
-                    Console.Error.WriteLine($"draft: {name}");
-                    using var small = load();
-                    var sums = new Sums();
-                    Own(model, small, prompts, numTokens, expected, sums);
-                    precisions.Add((name, size, LatencyProbe.Measure(small, prompts[0].Ids, 1, NumLatencyRepeats, TimeProvider.System)[0], sums));
-                }
-
-                Add("engine cpu, f32", null, () => CpuCausalModel.Load(draft, NumThreads));
-                Add("engine cpu, bf16", null, () => CpuCausalModel.Load(draft, NumThreads, rounded: true));
-                foreach (var precision in Precisions(ExportFormat.Onnx))
-                {
-                    Add($"ONNX Runtime, {precision}", bytes[$"draft-onnx-{precision}"], () => OnnxCausalModel.Load(Path.Join(work, $"draft-onnx-{precision}"), NumThreads));
-                }
-
-                foreach (var precision in Precisions(ExportFormat.OpenVino).Where(_ => runtime is not null))
-                {
-                    Add($"OpenVINO, {precision}", bytes[$"draft-openvino-{precision}"], () => OpenVinoCausalModel.Load(runtime!, Path.Join(work, $"draft-openvino-{precision}")));
-                }
+                Say($"draft: {name}");
+                using var small = load();
+                var (decode, sums) = (Decoder(model, small, numTokens), new Sums());
+                decode(warmUp);
+                prompts.ForEach(p => sums.Add(decode(p.Ids), expected[p]));
+                precisions.Add((name, size, LatencyProbe.Measure(small, prompts[0].Ids, 1, NumLatencyRepeats, TimeProvider.System)[0], sums));
+                Save("Unfinished: drafts are missing");
             }
 
-            versions.AddRange([$"ONNX Runtime {OnnxCausalModel.RuntimeVersion}", runtime is null ? "no OpenVINO" : $"OpenVINO {runtime.Version}"]);
-            Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(page))!);
-            File.WriteAllText(page, Page(target, draft, suites, numPrompts, numTokens, results, precisions, versions, Stopwatch.GetElapsedTime(began)));
+            Add("engine cpu, f32", null, () => CpuCausalModel.Load(draft, NumThreads));
+            Add("engine cpu, bf16", null, () => CpuCausalModel.Load(draft, NumThreads, rounded: true));
+            foreach (var precision in Precisions(ExportFormat.Onnx))
+            {
+                Add($"ONNX Runtime, {precision}", bytes[$"draft-onnx-{precision}"], () => OnnxCausalModel.Load(Path.Join(work, $"draft-onnx-{precision}"), NumThreads));
+            }
+
+            foreach (var precision in Precisions(ExportFormat.OpenVino).Where(_ => runtime is not null))
+            {
+                Add($"OpenVINO, {precision}", bytes[$"draft-openvino-{precision}"], () => OpenVinoCausalModel.Load(runtime!, Path.Join(work, $"draft-openvino-{precision}")));
+            }
+
+            Save(null);
             Console.WriteLine(File.ReadAllText(page));
             return 0;
         }
         finally
         {
+            Release(loaded);
             Directory.Delete(work, recursive: true);
         }
+    }
+
+    private static void Release(Stack<IDisposable> loaded)
+    {
+        while (loaded.TryPop(out var one))
+        {
+            one.Dispose();
+        }
+    }
+
+    private static Sums SumsOf(Dictionary<(string Engine, bool WithDraft, string Suite), Sums> results, (string Engine, bool WithDraft, string Suite) key)
+    {
+        if (!results.TryGetValue(key, out var sums))
+        {
+            results.Add(key, sums = new());
+        }
+
+        return sums;
     }
 
     private static IEnumerable<string> Precisions(ExportFormat format) => ModelExport.Precisions(format).Select(ModelExport.NameOf);
@@ -227,95 +336,67 @@ internal static class ExportRates
         return prompts;
     }
 
-    private static void Own(ICausalModel target, ICausalModel? draft, List<Prompt> prompts, int numTokens, Dictionary<Prompt, int[]> expected, Sums sums)
+    private static Func<int[], Decoded> Decoder(ICausalModel target, ICausalModel? draft, int numTokens)
     {
         var options = new GenerationOptions { MaxNewTokens = numTokens, DraftLength = draft is null ? 0 : DraftLength, IgnoreEos = true };
-        Func<int[], GenerationResult> generate = draft is null
-            ? ids => new PlainDecoder(target).Generate(ids, options)
-            : ids => new SpeculativeDecoder(target, draft).Generate(ids, options);
-        generate(prompts[0].Ids);
-        foreach (var prompt in prompts)
+        return ids =>
         {
-            var started = Stopwatch.GetTimestamp();
-            var result = generate(prompt.Ids);
+            var (started, used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
+            var result = draft is null ? new PlainDecoder(target).Generate(ids, options) : new SpeculativeDecoder(target, draft).Generate(ids, options);
             var seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
-
-            // The first engine's text without a draft is what all others are held against.
-            expected.TryAdd(prompt, result.Ids);
-            sums.Add(seconds, result.Ids, result.Blocks.Sum(b => b.Drafted), result.Blocks.Sum(b => b.Accepted), result.Blocks.Count, expected[prompt]);
-        }
-    }
-
-    /// <summary>Has a peer decode the prompts.</summary>
-    /// <returns>Its name and version.</returns>
-    private static string Peer(string python, string[] arguments, List<Prompt> prompts, Dictionary<Prompt, int[]> expected, Sums sums)
-    {
-        var start = new ProcessStartInfo(python) { RedirectStandardOutput = true };
-        foreach (var argument in (string[])["-B", Path.Join("benchmarks", "peers", "exports_peer.py"), .. arguments])
-        {
-            start.ArgumentList.Add(argument);
-        }
-
-        using var process = Process.Start(start)!;
-        var lines = process.StandardOutput.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        process.WaitForExit();
-        if (process.ExitCode != 0 || lines.Length != prompts.Count + 1)
-        {
-            throw new InvalidOperationException($"{python} {string.Join(' ', start.ArgumentList)} ended with {process.ExitCode} after {lines.Length} lines.");
-        }
-
-        foreach (var (prompt, line) in prompts.Zip(lines.Skip(1)))
-        {
-            var row = JsonNode.Parse(line)!;
-            int[] ids = [.. row["ids"]!.AsArray().Select(i => i!.GetValue<int>())];
-            var accepted = row["accepted"]!.GetValue<long>();
-            sums.Add(row["seconds"]!.GetValue<double>(), ids, row["drafted"]!.GetValue<long>(), accepted, Math.Max(1, ids.Length - accepted), expected[prompt]);
-        }
-
-        return JsonNode.Parse(lines[0])!["engine"]!.GetValue<string>();
+            return new(seconds, (Environment.CpuUsage.TotalTime - used).TotalSeconds, result.Ids, result.Blocks.Sum(b => b.Drafted), result.Blocks.Sum(b => b.Accepted), result.Blocks.Count);
+        };
     }
 
     private static string Page(
         string target, string draft, string[] suites, int numPrompts, int numTokens, Dictionary<(string Engine, bool WithDraft, string Suite), Sums> results,
-        List<(string Draft, long? Bytes, double Seconds, Sums Sums)> precisions, List<string> versions, TimeSpan took)
+        List<(string Draft, long? Bytes, double Seconds, Sums Sums)> precisions, IEnumerable<string> versions, TimeSpan took, List<double> loads, string? state)
     {
         var text = new StringBuilder();
         var engines = results.Keys.Select(k => k.Engine).Distinct().ToList();
         Sums? All(string engine, bool withDraft) => suites.Select(s => results.GetValueOrDefault((engine, withDraft, s))).Aggregate((a, b) => a is null ? b : b is null ? a : a.With(b));
+        string Cell(string engine, bool withDraft, string suite, Func<Sums, FormattableString> show) =>
+            results.GetValueOrDefault((engine, withDraft, suite)) is { } sums ? show(sums).ToString(CultureInfo.InvariantCulture) : "-";
         void Line(FormattableString line) => text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
+        static FormattableString Against(Sums all, Sums? peer) => peer is null ? $"- | -" : (FormattableString)$"{all.Rate / peer.Rate:F2} | {all.MedianRatio(peer):F2}";
 
         Line($"# Exported engines beside their peers, {TimeProvider.System.GetUtcNow():yyyy-MM-dd}\n");
-        Line($"{Name(target)} ({DecoderConfig.Load(target).NumParameters / 1e6:F2}M) and {Name(draft)} ({DecoderConfig.Load(draft).NumParameters / 1e6:F2}M), {numPrompts} prompts a suite of {PromptTokens} tokens and {numTokens} greedy tokens each, prompt included, draft length {DraftLength}, {NumThreads} threads of {Processor()}; one run, {took.TotalMinutes:F0} minutes, load {Load()} at its end.");
-        Line($"All compute and cache in float32; weights are float32 unless it says otherwise (engine cpu reads those of the checkpoint as they are). {string.Join("; ", versions.Distinct())}.\n");
+        if (state is not null)
+        {
+            Line($"**{state}.**\n");
+        }
+
+        Line($"{Name(target)} ({DecoderConfig.Load(target).NumParameters / 1e6:F2}M) and {Name(draft)} ({DecoderConfig.Load(draft).NumParameters / 1e6:F2}M), {numPrompts} prompts a suite of {PromptTokens} tokens and {numTokens} greedy tokens each, prompt included, draft length {DraftLength}, {NumThreads} threads of {Processor()}; one run, {took.TotalMinutes:F0} minutes, load {loads.Min():F1} to {loads.Max():F1}, its own included. Engines take turns at every prompt.");
+        Line($"All compute and cache in float32; weights are float32 unless it says otherwise (engine cpu reads those of the checkpoint as they are). {string.Join("; ", versions)}.\n");
 
         Line($"## Without a draft, tokens/s\n");
-        Line($"| engine | {string.Join(" | ", suites)} | all | of openvino_genai | same text |");
-        Line($"|---|{string.Concat(suites.Select(_ => "---|"))}---|---|---|");
-        foreach (var engine in engines.Where(e => All(e, false) is not null))
+        Line($"| engine | {string.Join(" | ", suites)} | all | of openvino_genai | at the median prompt | CPU ms a token | same text |");
+        Line($"|---|{string.Concat(suites.Select(_ => "---|"))}---|---|---|---|---|");
+        foreach (var engine in engines)
         {
             var all = All(engine, false)!;
-            var peer = All(engine.EndsWith(", int8", StringComparison.Ordinal) ? Genai + ", int8" : Genai, false);
-            Line($"| {engine} | {string.Join(" | ", suites.Select(s => results[(engine, false, s)].Rate.ToString("F0", CultureInfo.InvariantCulture)))} | {all.Rate:F0} | {(peer is null ? "-" : (all.Rate / peer.Rate).ToString("F2", CultureInfo.InvariantCulture))} | {all.Same} of {all.Prompts} |");
+            var peer = All(engine.EndsWith(Int8, StringComparison.Ordinal) ? Genai + Int8 : Genai, false);
+            Line($"| {engine} | {string.Join(" | ", suites.Select(s => Cell(engine, false, s, sums => $"{sums.Rate:F0}")))} | {all.Rate:F0} | {Against(all, peer)} | {1e3 * all.CpuSeconds / all.Tokens:F2} | {all.Same} of {all.Prompts} |");
         }
 
         Line($"\n## With the draft, tokens/s (times the same engine without)\n");
-        Line($"| engine | {string.Join(" | ", suites)} | all | of openvino_genai | acceptance | tokens accepted | same text |");
-        Line($"|---|{string.Concat(suites.Select(_ => "---|"))}---|---|---|---|---|");
+        Line($"| engine | {string.Join(" | ", suites)} | all | of openvino_genai | at the median prompt | CPU ms a token | acceptance | tokens accepted | same text |");
+        Line($"|---|{string.Concat(suites.Select(_ => "---|"))}---|---|---|---|---|---|---|");
         foreach (var engine in engines.Where(e => All(e, true) is not null))
         {
             var (all, plain, peer) = (All(engine, true)!, All(engine, false)!, All(Genai, true));
-            Line($"| {engine} | {string.Join(" | ", suites.Select(s => string.Create(CultureInfo.InvariantCulture, $"{results[(engine, true, s)].Rate:F0} ({results[(engine, true, s)].Rate / results[(engine, false, s)].Rate:F2}x)")))} | {all.Rate:F0} ({all.Rate / plain.Rate:F2}x) | {(peer is null ? "-" : (all.Rate / peer.Rate).ToString("F2", CultureInfo.InvariantCulture))} | {all.Acceptance:P2} | {all.Accepted} of {all.Drafted} | {all.Same} of {all.Prompts} |");
+            Line($"| {engine} | {string.Join(" | ", suites.Select(s => Cell(engine, true, s, sums => $"{sums.Rate:F0} ({sums.Rate / results[(engine, false, s)].Rate:F2}x)")))} | {all.Rate:F0} ({all.Rate / plain.Rate:F2}x) | {Against(all, peer)} | {1e3 * all.CpuSeconds / all.Tokens:F2} | {all.Acceptance:P2} | {all.Accepted} of {all.Drafted} | {all.Same} of {all.Prompts} |");
         }
 
-        Line($"\nAcceptance by suite: {string.Join("; ", engines.Where(e => All(e, true) is not null).Select(e => $"{e} {string.Join(", ", suites.Select(s => results[(e, true, s)].Acceptance.ToString("P1", CultureInfo.InvariantCulture)))}"))}.\n");
+        Line($"\nAcceptance by suite: {string.Join("; ", engines.Where(e => All(e, true) is not null).Select(e => $"{e} {string.Join(", ", suites.Select(s => Cell(e, true, s, sums => $"{sums.Acceptance:P1}")))}"))}.\n");
 
         Line($"## The draft at each precision, proposing to the target in engine cpu\n");
         Line($"| draft | model files, bytes | t_draft, ms | acceptance | points from f32 | tokens a call of the target | tokens/s | same text |");
         Line($"|---|---|---|---|---|---|---|---|");
-        var whole = precisions[0].Sums.Acceptance;
         foreach (var (name, size, seconds, sums) in precisions)
         {
-            Line($"| {name} | {size?.ToString("N0", CultureInfo.InvariantCulture) ?? "-"} | {1e3 * seconds:F3} | {sums.Acceptance:P2} | {100 * (sums.Acceptance - whole):+0.00;-0.00;0.00} | {(double)sums.Tokens / sums.Blocks:F2} | {sums.Rate:F0} | {sums.Same} of {sums.Prompts} |");
+            var points = 100 * (sums.Acceptance - precisions[0].Sums.Acceptance);
+            Line($"| {name} | {size?.ToString("N0", CultureInfo.InvariantCulture) ?? "-"} | {1e3 * seconds:F3} | {sums.Acceptance:P2} | {points:+0.00;-0.00;0.00} | {(double)sums.Tokens / sums.Blocks:F2} | {sums.Rate:F0} | {sums.Same} of {sums.Prompts} |");
         }
 
         return text.ToString();
@@ -323,7 +404,8 @@ internal static class ExportRates
 
     private static string Name(string folder) => Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)));
 
-    private static string Load() => File.Exists("/proc/loadavg") ? File.ReadAllText("/proc/loadavg").Split(' ')[0] : "unknown";
+    private static double Load() =>
+        File.Exists("/proc/loadavg") ? double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture) : double.NaN;
 
     private static string Processor() => File.Exists("/proc/cpuinfo")
         ? File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal))?.Split(':', 2)[^1].Trim() ?? "an unknown processor"

@@ -1,9 +1,9 @@
-"""Peers of `FastDraft.Benchmarks exports`: decodes its prompts and prints one JSON object for each.
+"""Peers of `FastDraft.Benchmarks exports`: decode prompts as they come on stdin and print one JSON object for each.
 
-usage: exports_peer.py openvino TARGET_FOLDER PROMPTS.jsonl TOKENS [DRAFT_FOLDER DRAFT_LENGTH]
-       exports_peer.py llama TARGET.gguf PROMPTS.jsonl TOKENS
-Each line of PROMPTS.jsonl has "prompt_ids". The first prompt is decoded once more in front, which warms up and is not printed.
-Seconds include the prompt. Both compute in float32 on two threads.
+usage: exports_peer.py openvino TARGET_FOLDER TOKENS [DRAFT_FOLDER DRAFT_LENGTH]
+       exports_peer.py llama TARGET.gguf TOKENS
+Each line of stdin is a list of token ids; the first line printed is the engine, once its models are loaded. Seconds include the
+prompt. Both compute in float32 on two threads.
 """
 import json
 import sys
@@ -62,10 +62,10 @@ def llama(target, num_tokens):
     return decode, f"llama.cpp (llama-cpp-python {llama_cpp.__version__})"
 
 
-engine, target, prompts, num_tokens, *rest = sys.argv[1:]
+engine, target, num_tokens, *rest = sys.argv[1:]
 decode, name = {"openvino": openvino, "llama": llama}[engine](target, int(num_tokens), *rest)
-rows = [json.loads(line)["prompt_ids"] for line in open(prompts, encoding="utf-8")]
-decode(rows[0])
-print(json.dumps({"engine": name}))
-for row in rows:
-    print(json.dumps(decode(row)))
+print(json.dumps({"engine": name}), flush=True)
+for line in sys.stdin:
+    used = time.process_time()
+    text = decode(json.loads(line))
+    print(json.dumps({**text, "cpu": time.process_time() - used}), flush=True)

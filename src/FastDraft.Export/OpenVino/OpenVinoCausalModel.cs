@@ -84,11 +84,12 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
         _model = created;
 
         // The function is variadic in C; pointers are passed alike in both conventions of the platforms OpenVINO's CPU plugin runs on.
-        var compile = (delegate* unmanaged<nint, nint, nint, nuint, nint*, nint, nint, nint, nint, int>)_runtime.Symbol("ov_core_compile_model");
+        // Threads stay unpinned: a target and its draft share the cores of one process, and a pinned thread waits behind whatever else runs on its core.
+        var compile = (delegate* unmanaged<nint, nint, nint, nuint, nint*, nint, nint, nint, nint, nint, nint, int>)_runtime.Symbol("ov_core_compile_model");
         _runtime.Check(
             compile(
-                _core, _model, text.Of("CPU"), 4, &created,
-                text.Of("INFERENCE_PRECISION_HINT"), text.Of("f32"), text.Of("KV_CACHE_PRECISION"), text.Of("f32")),
+                _core, _model, text.Of("CPU"), 6, &created,
+                text.Of("INFERENCE_PRECISION_HINT"), text.Of("f32"), text.Of("KV_CACHE_PRECISION"), text.Of("f32"), text.Of("ENABLE_CPU_PINNING"), text.Of("NO")),
             "ov_core_compile_model");
         _compiled = created;
     }
