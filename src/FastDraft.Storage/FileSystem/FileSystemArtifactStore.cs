@@ -13,6 +13,9 @@ namespace FastDraft.Storage.FileSystem;
 /// </summary>
 public sealed partial class FileSystemArtifactStore(string folder) : IArtifactStore
 {
+    // A writer locks its temporary file a moment after it made it; until then it only looks abandoned.
+    private static readonly TimeSpan Young = TimeSpan.FromMinutes(1);
+
     public string Folder { get; } = Path.GetFullPath(folder);
 
     private string TemporaryFolder => Path.Combine(Folder, "tmp");
@@ -139,7 +142,7 @@ public sealed partial class FileSystemArtifactStore(string folder) : IArtifactSt
         var removed = 0;
         foreach (var path in Directory.Exists(TemporaryFolder) ? Directory.EnumerateFiles(TemporaryFolder) : [])
         {
-            using var dead = TimeProvider.System.GetUtcNow() - File.GetLastWriteTimeUtc(path) > age ? FileLock.TryTake(path) : null;
+            using var dead = TimeProvider.System.GetUtcNow() - File.GetLastWriteTimeUtc(path) > (age > Young ? age : Young) ? FileLock.TryTake(path) : null;
             if (dead is not null)
             {
                 File.Delete(path);
