@@ -2,8 +2,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using FastDraft.TestKit;
 
-[assembly: CollectionBehavior(DisableTestParallelization = true)]
-
 namespace FastDraft.Cli.Tests;
 
 /// <summary>

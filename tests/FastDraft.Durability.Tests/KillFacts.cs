@@ -62,7 +62,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
 
     private async Task KillWorkersAsync(PipelineStore store, RunView undisturbed, Random instants)
     {
-        var (killed, resumed, wanted) = (0, 0, Series.Length(3));
+        var (killed, resumed, wanted) = (0, 0, Series.Length(2));
         while (killed < wanted)
         {
             var host = Start(Training(3), "--data", pipeline.Data, "--no-cache");
@@ -97,7 +97,7 @@ public sealed class KillFacts(ITestOutputHelper output) : IDisposable
 
     private async Task KillHostsAsync(RunView undisturbed, TimeSpan took, Random instants)
     {
-        var (killed, runs, wanted) = (0, 0, Series.Length(3));
+        var (killed, runs, wanted) = (0, 0, Series.Length(2));
         while (killed < wanted)
         {
             var data = pipeline.PathOf("hosts-" + runs++);

@@ -1,5 +1,8 @@
 using System.Globalization;
 
+// Most of the time a fact waits for processes and databases: more of them at once than there are cores.
+[assembly: CollectionBehavior(MaxParallelThreads = 4)]
+
 namespace FastDraft.Durability.Tests;
 
 /// <summary>How long the series are: a few instants with every build, the full number by environment variable.</summary>

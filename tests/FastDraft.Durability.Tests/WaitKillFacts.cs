@@ -36,7 +36,7 @@ public sealed class WaitKillFacts(ITestOutputHelper output) : IDisposable
         output.WriteLine($"undisturbed: {took.TotalSeconds:F1} s with the start of the process, {undisturbed.Sum(j => j.Count)} records in {undisturbed.Count} runs");
         Assert.Equal(4, undisturbed.Count);
 
-        var (killed, runs, wanted) = (0, 0, Series.Length(5));
+        var (killed, runs, wanted) = (0, 0, Series.Length(3));
         while (killed < wanted)
         {
             var before = (await NewestAsync())!.Id;
