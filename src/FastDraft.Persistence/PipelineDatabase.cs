@@ -91,6 +91,9 @@ public abstract class PipelineDatabase : IDisposable
     /// <summary>What the database said, wherever it stands among the causes; null where it said nothing.</summary>
     public static DbException? ErrorOf(Exception e) => Errors(e).FirstOrDefault();
 
+    /// <summary>The database refused a text for a character that it cannot hold: PostgreSQL for NUL. Asking again does not help.</summary>
+    public static bool IsUnstorableText(Exception e) => ErrorOf(e)?.SqlState is "22021" or "22P05";
+
     public bool IsFull(Exception? e) => e is not null && Errors(e).Any(IsFullDisk);
 
     /// <summary>Brings the schema to this version; any number of processes may ask at once, and one that dies blocks none.</summary>

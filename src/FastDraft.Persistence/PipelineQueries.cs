@@ -64,6 +64,14 @@ public sealed class PipelineQueries(PipelineDatabase database, string logFolder)
             [.. ports[s.Id].Where(p => p.IsOutput).Select(View)]))]);
     }
 
+    /// <summary>Activity ids of the run's stages that are at work by their rows, though nobody has renewed their lease in its time: their host is gone, or its machine stands still.</summary>
+    public async Task<IReadOnlyList<string>> AbandonedAsync(Guid runId, CancellationToken ct = default)
+    {
+        await using var db = new PipelineDbContext(options);
+        return await db.StageRuns.Where(s => s.RunId == runId && (s.State == StageRunState.Running || s.State == StageRunState.Cancelling))
+            .Where(s => s.LeaseExpiresAt == null || s.LeaseExpiresAt < PipelineDbContext.DatabaseNow()).OrderBy(s => s.CreatedAt).Select(s => s.ActivityId).ToListAsync(ct);
+    }
+
     /// <summary>By id, unique prefix of one, or the word <c>latest</c>.</summary>
     /// <exception cref="AmbiguousReferenceException">Several runs fit.</exception>
     public async Task<RunView?> FindRunAsync(string idOrUniquePrefix, CancellationToken ct = default)

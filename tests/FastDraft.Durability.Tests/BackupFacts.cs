@@ -49,6 +49,21 @@ public sealed class BackupFacts : IDisposable
         await pipeline.AssertInvariantsAsync(folder);
     }
 
+    [Theory]
+    [InlineData("file/backup")]
+    [InlineData("file")]
+    [InlineData("a\0b")]
+    [InlineData("/proc/backup")]
+    public async Task A_folder_that_cannot_be_made_is_named_with_the_reason(string folder)
+    {
+        await File.WriteAllTextAsync(pipeline.PathOf("file"), "");
+        await using var store = await pipeline.OpenAsync();
+        var refused = await Assert.ThrowsAsync<StageFailureException>(() => Backup.WriteAsync(store, pipeline.PathOf(folder), CancellationToken.None));
+        Assert.Equal(FailureKind.Resource, refused.Kind);
+        Assert.StartsWith($"A backup cannot be written into '{pipeline.PathOf(folder)}': ", refused.Message, StringComparison.Ordinal);
+        Assert.NotNull(refused.Hint);
+    }
+
     [Fact]
     public async Task A_dump_of_postgresql_and_then_a_copy_of_the_bucket_are_the_pipeline_again_and_its_run_goes_on()
     {

@@ -63,12 +63,14 @@ public abstract class LeaseFacts(TestDatabase database, ITestOutputHelper output
         await using var store = await OpenWhenThereAsync();
         var id = (await store.Queries.ListRunsAsync(1))[0].Id;
         var worker = int.Parse((await LineAsync(store, id, "waiting")).Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
+        Assert.Empty(await store.Queries.AbandonedAsync(id));
         Signal(frozen, "STOP");
         var began = TimeProvider.System.GetTimestamp();
         await UntilAsync(() => Task.FromResult(!Processes(_ => true).Contains(worker)), "the worker has ended");
         var took = TimeProvider.System.GetElapsedTime(began).TotalSeconds;
         output.WriteLine($"the worker ended {took:F1} s after its host froze; a lease is {LeaseSeconds} s");
         Assert.InRange(took, 0, LeaseSeconds);
+        await UntilAsync(async () => await store.Queries.AbandonedAsync(id) is ["make"], "it is seen that nobody works on the stage");
         Signal(frozen, "KILL");
         await frozen.WaitForExitAsync();
         await File.WriteAllTextAsync(gate, "");

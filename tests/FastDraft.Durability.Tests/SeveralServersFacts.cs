@@ -5,9 +5,11 @@ using FastDraft.Core.Runs;
 using FastDraft.Core.Workflows;
 using FastDraft.Durability.Worker;
 using FastDraft.Persistence;
+using FastDraft.Persistence.Security;
 using FastDraft.Server;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Dispatch;
+using FastDraft.Server.Security;
 using FastDraft.Server.Web;
 using FastDraft.TestKit;
 using Microsoft.EntityFrameworkCore;
@@ -145,6 +147,31 @@ public sealed class SeveralServersFacts(ITestOutputHelper output) : IDisposable
             var began = TimeProvider.System.GetTimestamp();
             await UntilAsync(async () => await ReadyAsync() == status, $"/health/ready says {status}");
             return TimeProvider.System.GetElapsedTime(began).TotalSeconds;
+        }
+    }
+
+    [Fact]
+    public async Task A_text_that_the_database_cannot_hold_is_a_fault_of_the_request()
+    {
+        var options = pipeline.Options();
+        await using var host = await PipelineHost.StartAsync(options);
+        await using var web = await PipelineWeb.StartAsync(host, options, new WebOptions { Url = new Uri("http://127.0.0.1:0") });
+        using var http = new HttpClient { BaseAddress = web.Address };
+        http.DefaultRequestHeaders.Authorization = new("Bearer", (await new CredentialStore(host.Store, TimeProvider.System).CreateTokenAsync("ann", Role.Admin, TimeSpan.FromHours(1), CancellationToken.None)).Secret);
+        var model = Sequence();
+        model["name"] = "a\0b";
+        foreach (var (path, body, status) in new (string, JsonObject?, int)[]
+        {
+            // What is only kept is kept with another character in its place; what is looked for cannot be there.
+            ("/elsa/api/workflow-definitions/import", model, 200),
+            ("/api/runs", new JsonObject { ["workflow"] = "a\0b" }, 400), ("/api/runs?workflow=a%00b", null, 400), ("/api/audit?object=a%00b", null, 400),
+        })
+        {
+            var address = new Uri(path, UriKind.Relative);
+            var response = body is null ? await http.GetAsync(address) : await http.PostAsync(address, new StringContent(body.ToJsonString(), System.Text.Encoding.UTF8, "application/json"));
+            var said = await response.Content.ReadAsStringAsync();
+            Assert.True((int)response.StatusCode == status, $"{path}: {(int)response.StatusCode} {said}");
+            Assert.Equal(status == 400, said.Contains("NUL", StringComparison.Ordinal));
         }
     }
 

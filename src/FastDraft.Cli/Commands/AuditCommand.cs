@@ -62,7 +62,7 @@ internal static class AuditCommand
                     Output.WriteText(finding.Message, finding.Kind.PadRight(10));
                 }
 
-                Console.Out.WriteLine(result.IsIntact ? $"{result.NumRows} rows, every one as it was written" : $"the audit of {result.NumRows} rows was changed in {result.Findings.Count} place{(result.Findings.Count == 1 ? "" : "s")}");
+                Console.Out.WriteLine(result.IsIntact ? $"{Rows(result.NumRows)}, every one as it was written" : $"the audit of {Rows(result.NumRows)} was changed in {result.Findings.Count} place{(result.Findings.Count == 1 ? "" : "s")}");
                 Console.Out.WriteLine($"head {result.Head}");
             }
 
@@ -70,6 +70,8 @@ internal static class AuditCommand
         }, token));
         return new Command("audit", "Who did what, and whether anybody changed that afterwards") { list, verify };
     }
+
+    private static string Rows(long count) => count == 1 ? "1 row" : $"{count} rows";
 
     private static string Details(AuditView row) => string.Join(
         "  ", (row.Details?.AsObject() ?? []).Where(d => d.Value is not null).Select(d => $"{d.Key}={d.Value!.ToString()}"));

@@ -47,7 +47,7 @@ internal static class RunsCommand
         Add("show", "A run's stages, attempts and artifacts", [run], async (store, parsed, token) =>
         {
             var view = await EmbeddedPipeline.FindRunAsync(store.Queries, parsed.GetValue(run)!, token);
-            Show(view, await MlflowLinks.OfRunAsync(store, view.Id, token), SharedOptions.IsJson(parsed));
+            Show(view, await store.Queries.AbandonedAsync(view.Id, token), await MlflowLinks.OfRunAsync(store, view.Id, token), SharedOptions.IsJson(parsed));
         });
         Add("explain", "Why each stage ran or was reused", [run], async (store, parsed, token) =>
         {
@@ -215,7 +215,7 @@ internal static class RunsCommand
         }
     }
 
-    private static void Show(RunView run, IReadOnlyDictionary<Guid, Uri> mlflow, bool json)
+    private static void Show(RunView run, IReadOnlyList<string> abandoned, IReadOnlyDictionary<Guid, Uri> mlflow, bool json)
     {
         if (json)
         {
@@ -264,6 +264,12 @@ internal static class RunsCommand
             {
                 Output.WriteText(failed.Hint, "  try: ");
             }
+        }
+
+        foreach (var stage in abandoned)
+        {
+            Output.WriteText("nothing works on it: its host has been silent for longer than its lease.", stage + ": ");
+            Output.WriteText($"fastdraft run --resume {Figures.Short(run.Id)}, or fastdraft runs cancel {Figures.Short(run.Id)}", "  try: ");
         }
 
         Console.Out.WriteLine($"why each stage ran: fastdraft runs explain {Figures.Short(run.Id)}");

@@ -4,6 +4,7 @@ using FastDraft.Core.Stages;
 using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Persistence.Audit;
+using FastDraft.Server.Web;
 using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Definitions;
@@ -71,14 +72,17 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
     /// Saves what a person is drawing; it may have mistakes. With <paramref name="publish"/> it must have none: then the draft is
     /// saved all the same, so that no work is lost, and the refusal lists every mistake.
     /// </summary>
+    /// <param name="key">Where the model names no id, each save makes another workflow: with a key, one.</param>
     /// <exception cref="DefinitionRefusedException">It is no definition, it ships with the pipeline, or it has mistakes and was to be published.</exception>
-    public Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, CancellationToken ct = default) => SaveAsync(model, publish, AuditAction.DefinitionSaved, ct);
+    /// <exception cref="KeyReusedException">The key was used for another request.</exception>
+    public Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, IdempotencyKey? key = null, CancellationToken ct = default) => SaveAsync(model, publish, AuditAction.DefinitionSaved, key, ct);
 
     /// <summary>Saves what was drawn elsewhere as a draft, whatever it was there.</summary>
     /// <exception cref="DefinitionRefusedException">It is no definition, or it ships with the pipeline.</exception>
-    public Task<StoredDefinition> ImportAsync(JsonObject model, CancellationToken ct = default) => SaveAsync(model, publish: false, AuditAction.DefinitionImported, ct);
+    /// <exception cref="KeyReusedException">The key was used for another request.</exception>
+    public Task<StoredDefinition> ImportAsync(JsonObject model, IdempotencyKey? key = null, CancellationToken ct = default) => SaveAsync(model, publish: false, AuditAction.DefinitionImported, key, ct);
 
-    private async Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, string action, CancellationToken ct)
+    private async Task<StoredDefinition> SaveAsync(JsonObject model, bool publish, string action, IdempotencyKey? key, CancellationToken ct)
     {
         var name = Text(model, "name") is { Length: > 0 } given ? given : throw new DefinitionRefusedException(Refusal.Invalid, ["A workflow has a name."]);
         var wanted = Text(model, "definitionId");
@@ -88,8 +92,18 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
         }
 
         StoredDefinition? saved = null;
-        IReadOnlyList<string> mistakes = [];
-        await ChangeAsync(async db =>
+        Saving done = new("", []);
+        await ChangeAsync(
+            async db =>
+            {
+                saved = null;
+                done = await IdempotencyKey.OnceAsync(key, db, options.Clock.GetUtcNow().ToUnixTimeMilliseconds(), () => SaveOnceAsync(db), ct);
+                saved ??= await db.WorkflowDefinitions.AsNoTracking().SingleOrDefaultAsync(r => r.Id == done.VersionId, ct) is { } row ? Read(row) : throw DefinitionRefusedException.NotFound("the version that this request made");
+            },
+            ct);
+        return done.Mistakes.Count == 0 ? saved! : throw new DefinitionRefusedException(Refusal.Invalid, done.Mistakes);
+
+        async Task<Saving> SaveOnceAsync(PipelineDbContext db)
         {
             var definitionId = string.IsNullOrEmpty(wanted) ? await FreeIdAsync(db, name, ct) : wanted;
             var latest = await LatestAsync(db, definitionId, ct);
@@ -103,7 +117,7 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
             var stored = DefinitionDocument.Stored(model, latest is null ? null : DefinitionDocument.TryParse(latest.Json));
             (stored["id"], stored["definitionId"], stored["version"]) = (row.Id, definitionId, row.Version);
             (row.Name, row.Description, row.Json) = (name, Text(model, "description"), Canonicalised(stored));
-            mistakes = publish ? Mistakes(Read(row)) : [];
+            var mistakes = publish ? Mistakes(Read(row)) : [];
             db.Remember(Entry(action, row, before));
             if (publish && mistakes.Count == 0)
             {
@@ -112,8 +126,8 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
 
             await db.SaveChangesAsync(ct);
             saved = Read(row);
-        }, ct);
-        return mistakes.Count == 0 ? saved! : throw new DefinitionRefusedException(Refusal.Invalid, mistakes);
+            return new Saving(row.Id, mistakes);
+        }
     }
 
     /// <returns>The version that is now published, and whether it was before.</returns>
@@ -168,7 +182,7 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
     public async Task<StoredDefinition> RevertAsync(string definitionId, int version, CancellationToken ct = default)
     {
         var earlier = await FindAsync(definitionId, VersionSelection.Exactly(version), ct) ?? throw DefinitionRefusedException.NotFound($"{definitionId} version {version}");
-        return await SaveAsync(DefinitionDocument.Parse(earlier.Json), publish: false, ct);
+        return await SaveAsync(DefinitionDocument.Parse(earlier.Json), publish: false, ct: ct);
     }
 
     /// <returns>How many versions were deleted.</returns>
@@ -230,6 +244,9 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
                 e.Try is null ? e.Message : $"{e.Message.TrimEnd('.')}. Try: {e.Try}", (text, a) => text.Replace($"'{a.Id}'", $"'{a.Name}'", StringComparison.Ordinal))),
         ];
     }
+
+    /// <param name="Mistakes">Why it is not published, where it was to be.</param>
+    private sealed record Saving(string VersionId, IReadOnlyList<string> Mistakes);
 
     private static StoredDefinition Read(WorkflowDefinitionRow r) => new(
         new DefinitionHead(r.Id, r.DefinitionId, r.Version, r.Name, r.Description, r.IsLatest, r.IsPublished, false, DateTimeOffset.FromUnixTimeMilliseconds(r.CreatedAt)), r.Json);

@@ -19,16 +19,15 @@ public static class Backup
     private static readonly TimeSpan RenewEvery = TimeSpan.FromMinutes(5);
 
     /// <param name="folder">Must be empty or not there.</param>
-    /// <exception cref="StageFailureException">A collection is at work, an artifact is missing or damaged, or the disk is full.</exception>
+    /// <exception cref="StageFailureException">The folder cannot be made or is not empty, a collection is at work, an artifact is missing or damaged, or the disk is full.</exception>
     public static async Task<BackupReport> WriteAsync(PipelineStore store, string folder, CancellationToken ct)
     {
-        folder = Path.GetFullPath(folder);
-        if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
+        folder = Made(folder);
+        if (Directory.EnumerateFileSystemEntries(folder).Any())
         {
             throw new StageFailureException(FailureKind.Config, $"'{folder}' is not empty; a backup is written into a folder of its own.", "a new folder");
         }
 
-        Directory.CreateDirectory(folder);
         await using var held = await Collector.HoldOffAsync(store, "a backup was written", RenewEvery, ct);
         var hasDatabase = await store.Database.TryCopyAsync(folder, ct);
         await using var db = hasDatabase ? PipelineDatabase.Of(null, folder).Open() : store.Open();
@@ -53,5 +52,18 @@ public static class Backup
         }
 
         return new BackupReport(folder, hasDatabase, artifacts.Count, artifacts.Sum(a => a.SizeBytes));
+    }
+
+    /// <returns>The folder's absolute path; it is there now.</returns>
+    private static string Made(string folder)
+    {
+        try
+        {
+            return Directory.CreateDirectory(Path.GetFullPath(folder)).FullName;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw new StageFailureException(FailureKind.Resource, $"A backup cannot be written into '{folder}': {e.Message}", "a new folder where this user may write", e);
+        }
     }
 }

@@ -80,6 +80,9 @@ internal static partial class Problems
                 case JsonException json:
                     await WriteAsync(context, StatusCodes.Status400BadRequest, "The request is not the JSON that this address reads.", [json.Message]);
                     break;
+                case var text when PipelineDatabase.IsUnstorableText(text):
+                    await WriteAsync(context, StatusCodes.Status400BadRequest, "The request cannot be read.", ["A text of the request has a NUL character, which the database cannot hold. Try: the same without it."]);
+                    break;
                 case var trouble when PipelineDatabase.IsTrouble(trouble):
                     RequestFailed(logger, context.Request.Method, context.Request.Path, e);
                     await WriteAsync(context, StatusCodes.Status503ServiceUnavailable, "The database does not answer.", ["The database does not answer; runs wait for it. Try again in a while."]);

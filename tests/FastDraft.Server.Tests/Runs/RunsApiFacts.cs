@@ -122,6 +122,27 @@ public sealed class RunsApiFacts(RunningService service)
         Assert.NotEqual((string?)first.Body!["id"], (string?)(await KeyedAsync(service.Http, "/api/runs", key, Submission(name))).Body!["id"]);
     }
 
+    [Theory]
+    [InlineData("/import")]
+    [InlineData("")]
+    public async Task A_workflow_without_an_id_is_made_once_for_one_key(string path)
+    {
+        var (name, key) = (Name(), Guid.CreateVersion7().ToString());
+        var model = Line(name);
+        model.Remove("definitionId");
+        var request = path.Length > 0 ? model : new JsonObject { ["model"] = model, ["publish"] = true };
+        var made = new List<string?>();
+        foreach (var k in (string[])[key, key, key + "x"])
+        {
+            var (status, answer) = await KeyedAsync(service.Http, RunningService.Api + "/workflow-definitions" + path, k, request);
+            Assert.True(status == 200, answer?.ToJsonString());
+            made.Add((string?)(answer!["workflowDefinition"] ?? answer)["definitionId"]);
+        }
+
+        Assert.Equal(made[0], made[1]);
+        Assert.NotEqual(made[0], made[2]);
+    }
+
     [Fact]
     public async Task An_event_with_a_key_is_published_once()
     {

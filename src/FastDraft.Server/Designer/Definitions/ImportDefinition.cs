@@ -36,7 +36,7 @@ internal static class ImportDefinition
                 }
 
                 using var reader = new StreamReader(file.OpenReadStream());
-                await definitions.ImportAsync(DefinitionDocument.Parse(await reader.ReadToEndAsync(ct)), ct);
+                await definitions.ImportAsync(DefinitionDocument.Parse(await reader.ReadToEndAsync(ct)), ct: ct);
                 count++;
             }
 
@@ -44,6 +44,6 @@ internal static class ImportDefinition
         }).DisableAntiforgery();
     }
 
-    private static async Task<IResult> ImportAsync(JsonObject model, DefinitionStore definitions, PipelineOptions options, CancellationToken ct) =>
-        Results.Ok(DefinitionView.Of(await definitions.ImportAsync(SentDefinition.Read(model, options.Stages), ct)));
+    private static async Task<IResult> ImportAsync(JsonObject model, IdempotencyKey? key, DefinitionStore definitions, PipelineOptions options, CancellationToken ct) =>
+        Results.Ok(DefinitionView.Of(await definitions.ImportAsync(SentDefinition.Read(model, options.Stages), key, ct)));
 }

@@ -16,14 +16,14 @@ internal sealed record SaveRequest(JsonObject? Model, bool? Publish);
 internal static class SaveDefinition
 {
     public static void Map(IEndpointRouteBuilder api) =>
-        api.MapPost("/workflow-definitions", async (SaveRequest request, DefinitionStore definitions, PipelineOptions options, CancellationToken ct) =>
+        api.MapPost("/workflow-definitions", async (SaveRequest request, IdempotencyKey? key, DefinitionStore definitions, PipelineOptions options, CancellationToken ct) =>
         {
             if (request.Model is null)
             {
                 return Problems.Result(StatusCodes.Status400BadRequest, "The request has no member 'model'.");
             }
 
-            var saved = await definitions.SaveAsync(SentDefinition.Read(request.Model, options.Stages), request.Publish ?? false, ct);
+            var saved = await definitions.SaveAsync(SentDefinition.Read(request.Model, options.Stages), request.Publish ?? false, key, ct);
             return Results.Ok(new SaveResponse(DefinitionView.Of(saved), false));
         });
 }
