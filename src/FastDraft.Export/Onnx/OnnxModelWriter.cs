@@ -145,9 +145,10 @@ public static class OnnxModelWriter
             return weights.Linear(graph.Node("Mul", [activated, up]), prefix + "down_proj.weight", _hidden, _intermediate);
         }
 
+        // Written as runtimes know it, which then do all of this in one operation: a square by Pow, not by Mul.
         private string Norm(string x, string name)
         {
-            var mean = graph.Node("ReduceMean", [graph.Node("Mul", [x, x])], ("axes", new long[] { -1 }), ("keepdims", 1L));
+            var mean = graph.Node("ReduceMean", [graph.Node("Pow", [x, graph.Scalar(2f)])], ("axes", new long[] { -1 }), ("keepdims", 1L));
             var root = graph.Node("Sqrt", [graph.Node("Add", [mean, graph.Scalar((float)checkpoint.Config.RmsNormEpsilon)])]);
             return graph.Node("Mul", [graph.Node("Div", [x, root]), graph.Floats(name, checkpoint.Read(name, _hidden), _hidden)]);
         }

@@ -13,7 +13,8 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
     private readonly OpenVinoRuntime _runtime;
 
     // Looked up once: a draft of a few layers is called thousands of times a second.
-    private readonly delegate* unmanaged<nint, int> _infer;
+    private readonly delegate* unmanaged<nint, int> _start;
+    private readonly delegate* unmanaged<nint, int> _wait;
     private readonly delegate* unmanaged<nint, nuint, nint*, int> _getOutput;
     private readonly delegate* unmanaged<nint, NativeShape, int> _setShape;
     private readonly delegate* unmanaged<nint, nint*, int> _getData;
@@ -26,7 +27,8 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
     {
         _runtime = runtime;
         Config = config;
-        _infer = (delegate* unmanaged<nint, int>)runtime.Symbol("ov_infer_request_infer");
+        _start = (delegate* unmanaged<nint, int>)runtime.Symbol("ov_infer_request_start_async");
+        _wait = (delegate* unmanaged<nint, int>)runtime.Symbol("ov_infer_request_wait");
         _getOutput = (delegate* unmanaged<nint, nuint, nint*, int>)runtime.Symbol("ov_infer_request_get_output_tensor_by_index");
         _setShape = (delegate* unmanaged<nint, NativeShape, int>)runtime.Symbol("ov_tensor_set_shape");
         _getData = (delegate* unmanaged<nint, nint*, int>)runtime.Symbol("ov_tensor_data");
@@ -202,7 +204,9 @@ public sealed unsafe class OpenVinoCausalModel : ICausalModel
                 _mask.AsSpan(0, stored).CopyTo(attention[(b * stored)..]);
             }
 
-            _runtime.Check(_model._infer(_request), "ov_infer_request_infer");
+            // Not ov_infer_request_infer: it takes the caller for one of the plugin's threads, which then yield to each other and to whatever else runs.
+            _runtime.Check(_model._start(_request), "ov_infer_request_start_async");
+            _runtime.Check(_model._wait(_request), "ov_infer_request_wait");
             _stored = stored;
             Length += count;
             if (numLogitRows > 0)
