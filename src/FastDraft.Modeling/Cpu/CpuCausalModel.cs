@@ -112,12 +112,15 @@ public sealed class CpuCausalModel : ICausalModel
 }
 
 /// <summary>
-/// Values [layer][sequence, K, capacity, S] and keys [layer][sequence, K, capacity / 16, S, 16], where a vector holds 16 positions;
+/// Values [layer][sequence, K, capacity, S] and keys [layer][sequence, K, capacity / 8, S, 8], where a vector holds 8 positions;
 /// float32. Rollback only moves the length.
 /// </summary>
 internal sealed unsafe class CpuCausalSession : ICausalSession
 {
-    private const int Lanes = 16;
+    private const int Lanes = 8;
+
+    /// <summary>Positions scored at once: a sum of one vector would wait for its own last multiply-add, those of eight do not wait for each other.</summary>
+    private const int PositionsOfScore = 8 * Lanes;
 
     /// <summary>
     /// Multiply-adds from which on a chunk is worth handing to another thread: some microseconds. With less, a core that the machine lends
@@ -152,7 +155,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     public CpuCausalSession(CpuCausalModel model, int batch, int capacity)
     {
         (_model, _batch, Capacity) = (model, batch, capacity);
-        _paddedCapacity = (capacity + Lanes - 1) / Lanes * Lanes;
+        _paddedCapacity = (capacity + PositionsOfScore - 1) / PositionsOfScore * PositionsOfScore;
         var size = checked(batch * model.Config.NumKeyValueHeads * _paddedCapacity * model.Config.HeadSize);
         _keys = [.. model.Layers.Select(_ => new float[size])];
         _values = [.. model.Layers.Select(_ => new float[size])];
@@ -307,8 +310,14 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
     {
         _multiply.Prepare(matrix, input, output, numRows, add);
 
-        var chunk = (int)Math.Max(1, WorkOfChunk / (64L * matrix.NumIn * numRows));
-        _model.Sharing.Run(_multiply, matrix.NumBlocks, chunk);
+        // Equal parts, as many for each thread: the last to end is the one that is waited for.
+        var numParts = (int)Math.Clamp(64L * matrix.NumIn * numRows * matrix.NumBlocks / WorkOfChunk, 1, matrix.NumBlocks);
+        if (numParts > 1)
+        {
+            numParts = (numParts + _model.NumThreads - 1) / _model.NumThreads * _model.NumThreads;
+        }
+
+        _model.Sharing.Run(_multiply, matrix.NumBlocks, (matrix.NumBlocks + numParts - 1) / numParts);
     }
 
     /// <summary>Rows are independent of each other; few are not worth a second thread.</summary>
@@ -382,8 +391,8 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         var i = 0;
         for (; i + Lanes <= half; i += Lanes)
         {
-            var (first, second) = (Vector512.Load(x + i), Vector512.Load(x + i + half));
-            var (c, s) = (Vector512.Load(cos + i), Vector512.Load(sin + i));
+            var (first, second) = (Vector256.Load(x + i), Vector256.Load(x + i + half));
+            var (c, s) = (Vector256.Load(cos + i), Vector256.Load(sin + i));
             ((first * c) - (second * s)).Store(x + i);
             ((second * c) + (first * s)).Store(x + i + half);
         }
@@ -408,19 +417,19 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             var i = 0;
             for (; i + Lanes <= size; i += Lanes)
             {
-                Gated(Vector512.Load(gate + i), Vector512.Load(gate + size + i)).Store(mixed + i);
+                Gated(Vector256.Load(gate + i), Vector256.Load(gate + size + i)).Store(mixed + i);
             }
 
             for (; i < size; i++)
             {
-                mixed[i] = Gated(Vector512.Create(gate[i]), Vector512.Create(gate[size + i]))[0];
+                mixed[i] = Gated(Vector256.Create(gate[i]), Vector256.Create(gate[size + i]))[0];
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<float> Gated(Vector512<float> gate, Vector512<float> up) =>
-        gate * up / (Vector512<float>.One + FloatExponential.Of(-gate));
+    private static Vector256<float> Gated(Vector256<float> gate, Vector256<float> up) =>
+        gate * up / (Vector256<float>.One + FloatExponential.Of(-gate));
 
     private void Reserve(int numRows)
     {
@@ -510,42 +519,37 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
             }
         }
 
-        /// <summary>scores[position] = query . key, 16 positions a vector; those beyond the length are not used.</summary>
+        /// <summary>scores[position] = query . key, 8 positions a vector; those beyond the length are not used.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void Score(float* query, float* keys, float* scores, int length, int size)
         {
-            var position = 0;
             var block = size * Lanes;
-
-            // Four blocks at a time: a sum of one waits for its own last multiply-add, those of four do not wait for each other.
-            for (; position + (3 * Lanes) < length; position += 4 * Lanes, keys += 4 * block)
+            for (var position = 0; position < length; position += PositionsOfScore, keys += 8 * block)
             {
-                var (sum0, sum1, sum2, sum3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+                Vector256<float> sum0 = default, sum1 = default, sum2 = default, sum3 = default;
+                Vector256<float> sum4 = default, sum5 = default, sum6 = default, sum7 = default;
                 for (var i = 0; i < size; i++)
                 {
-                    var q = Vector512.Create(query[i]);
+                    var q = Vector256.Create(query[i]);
                     var key = keys + (i * Lanes);
-                    sum0 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key), sum0);
-                    sum1 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key + block), sum1);
-                    sum2 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key + (2 * block)), sum2);
-                    sum3 = Vector512.FusedMultiplyAdd(q, Vector512.Load(key + (3 * block)), sum3);
+                    sum0 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key), sum0);
+                    sum1 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + block), sum1);
+                    sum2 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + (2 * block)), sum2);
+                    sum3 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + (3 * block)), sum3);
+                    sum4 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + (4 * block)), sum4);
+                    sum5 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + (5 * block)), sum5);
+                    sum6 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + (6 * block)), sum6);
+                    sum7 = Vector256.FusedMultiplyAdd(q, Vector256.Load(key + (7 * block)), sum7);
                 }
 
                 sum0.Store(scores + position);
                 sum1.Store(scores + position + Lanes);
                 sum2.Store(scores + position + (2 * Lanes));
                 sum3.Store(scores + position + (3 * Lanes));
-            }
-
-            for (; position < length; position += Lanes, keys += block)
-            {
-                var sum = Vector512<float>.Zero;
-                for (var i = 0; i < size; i++)
-                {
-                    sum = Vector512.FusedMultiplyAdd(Vector512.Create(query[i]), Vector512.Load(keys + (i * Lanes)), sum);
-                }
-
-                sum.Store(scores + position);
+                sum4.Store(scores + position + (4 * Lanes));
+                sum5.Store(scores + position + (5 * Lanes));
+                sum6.Store(scores + position + (6 * Lanes));
+                sum7.Store(scores + position + (7 * Lanes));
             }
         }
 
@@ -554,12 +558,12 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         private static float Exponentials(float* scores, int length, float scale)
         {
             var last = (length - 1) / Lanes * Lanes;
-            var inside = Vector512.LessThan(Vector512<int>.Indices + Vector512.Create(last), Vector512.Create(length)).AsSingle();
-            Vector512.ConditionalSelect(inside, Vector512.Load(scores + last), Vector512.Create(float.NegativeInfinity)).Store(scores + last);
-            var most = Vector512.Load(scores);
+            var inside = Vector256.LessThan(Vector256<int>.Indices + Vector256.Create(last), Vector256.Create(length)).AsSingle();
+            Vector256.ConditionalSelect(inside, Vector256.Load(scores + last), Vector256.Create(float.NegativeInfinity)).Store(scores + last);
+            var most = Vector256.Load(scores);
             for (var position = Lanes; position < length; position += Lanes)
             {
-                most = Vector512.Max(most, Vector512.Load(scores + position));
+                most = Vector256.MaxNative(most, Vector256.Load(scores + position));
             }
 
             var max = most[0];
@@ -568,41 +572,74 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
                 max = MathF.Max(max, most[lane]);
             }
 
-            var sum = Vector512<float>.Zero;
+            var sum = Vector256<float>.Zero;
             for (var position = 0; position < length; position += Lanes)
             {
-                var law = FloatExponential.Of((Vector512.Load(scores + position) - Vector512.Create(max)) * Vector512.Create(scale));
+                var law = FloatExponential.Of((Vector256.Load(scores + position) - Vector256.Create(max)) * Vector256.Create(scale));
                 law.Store(scores + position);
                 sum += law;
             }
 
-            return Vector512.Sum(sum);
+            return Vector256.Sum(sum);
         }
 
-        /// <summary>mixed = factor * sum over positions of law[position] value[position]; the remainder after whole fours adds to the first of four chains.</summary>
+        /// <summary>mixed = factor * sum over positions of law[position] value[position]; even and odd positions are two chains.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void Mix(float* law, float* values, float* mixed, int length, int size, float factor)
         {
             var i = 0;
-            for (; i + Lanes <= size; i += Lanes)
+            for (; i + (4 * Lanes) <= size; i += 4 * Lanes)
             {
-                var (sum0, sum1, sum2, sum3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+                Vector256<float> even0 = default, even1 = default, even2 = default, even3 = default;
+                Vector256<float> odd0 = default, odd1 = default, odd2 = default, odd3 = default;
                 var value = values + i;
                 var position = 0;
-                for (; position + 4 <= length; position += 4, value += 4 * size)
+                for (; position + 2 <= length; position += 2, value += 2 * size)
                 {
-                    sum0 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position]), Vector512.Load(value), sum0);
-                    sum1 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position + 1]), Vector512.Load(value + size), sum1);
-                    sum2 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position + 2]), Vector512.Load(value + (2 * size)), sum2);
-                    sum3 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position + 3]), Vector512.Load(value + (3 * size)), sum3);
+                    var weight = Vector256.Create(law[position]);
+                    even0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value), even0);
+                    even1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + Lanes), even1);
+                    even2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + (2 * Lanes)), even2);
+                    even3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + (3 * Lanes)), even3);
+                    weight = Vector256.Create(law[position + 1]);
+                    odd0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + size), odd0);
+                    odd1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + size + Lanes), odd1);
+                    odd2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + size + (2 * Lanes)), odd2);
+                    odd3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + size + (3 * Lanes)), odd3);
                 }
 
-                for (; position < length; position++, value += size)
+                if (position < length)
                 {
-                    sum0 = Vector512.FusedMultiplyAdd(Vector512.Create(law[position]), Vector512.Load(value), sum0);
+                    var weight = Vector256.Create(law[position]);
+                    even0 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value), even0);
+                    even1 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + Lanes), even1);
+                    even2 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + (2 * Lanes)), even2);
+                    even3 = Vector256.FusedMultiplyAdd(weight, Vector256.Load(value + (3 * Lanes)), even3);
                 }
 
-                (((sum0 + sum1) + (sum2 + sum3)) * Vector512.Create(factor)).Store(mixed + i);
+                ((even0 + odd0) * Vector256.Create(factor)).Store(mixed + i);
+                ((even1 + odd1) * Vector256.Create(factor)).Store(mixed + i + Lanes);
+                ((even2 + odd2) * Vector256.Create(factor)).Store(mixed + i + (2 * Lanes));
+                ((even3 + odd3) * Vector256.Create(factor)).Store(mixed + i + (3 * Lanes));
+            }
+
+            for (; i + Lanes <= size; i += Lanes)
+            {
+                Vector256<float> even = default, odd = default;
+                var value = values + i;
+                var position = 0;
+                for (; position + 2 <= length; position += 2, value += 2 * size)
+                {
+                    even = Vector256.FusedMultiplyAdd(Vector256.Create(law[position]), Vector256.Load(value), even);
+                    odd = Vector256.FusedMultiplyAdd(Vector256.Create(law[position + 1]), Vector256.Load(value + size), odd);
+                }
+
+                if (position < length)
+                {
+                    even = Vector256.FusedMultiplyAdd(Vector256.Create(law[position]), Vector256.Load(value), even);
+                }
+
+                ((even + odd) * Vector256.Create(factor)).Store(mixed + i);
             }
 
             for (; i < size; i++)
