@@ -94,8 +94,7 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
         }
 
         var latency = latencyOf(double.IsNaN(OverheadSeconds) ? 0 : OverheadSeconds);
-        var best = plan.Temperatures.ToDictionary(t => t, t => plan.DraftLengths.MaxBy(gamma =>
-            SpeedupModel.Predicted(Pool(At(t, gamma)).BlockEfficiency, gamma, latency)));
+        var best = plan.Temperatures.ToDictionary(t => t, t => plan.DraftLengths.MaxBy(gamma => Rates.Of(At(t, gamma)).Speedup));
         foreach (var temperature in plan.Temperatures)
         {
             while (At(temperature, best[temperature]).Any(m => m.Seconds.Count < plan.NumRepeats))
@@ -178,25 +177,8 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
     {
         var sums = Pool(of);
         var gamma = of[0].DraftLength;
+        var rates = Rates.Of(of);
         double[] Column(Func<PromptMeasurement, double> value) => [.. of.Select(value)];
-        var plainSeconds = Column(m => Quantiles.Median(m.Seconds.Select(s => s.Plain)));
-        var speculativeSeconds = Column(m => Quantiles.Median(m.Seconds.Select(s => s.Speculative)));
-        var plainTokens = Column(m => m.NumPlainTokens);
-        var speculativeTokens = Column(m => m.Output.Ids.Length);
-        double Speedup(ReadOnlySpan<int> drawn)
-        {
-            var (pt, ps, st, ss) = (0.0, 0.0, 0.0, 0.0);
-            foreach (var i in drawn)
-            {
-                pt += plainTokens[i];
-                ps += plainSeconds[i];
-                st += speculativeTokens[i];
-                ss += speculativeSeconds[i];
-            }
-
-            return ss == 0 || pt == 0 ? double.NaN : st / ss / (pt / ps);
-        }
-
         var outputs = of.Select(m => m.Output.Ids).ToList();
         return new(
             suite,
@@ -218,13 +200,38 @@ public sealed class DraftMeasurement(MeasurementPlan plan, GenerateOutput genera
             sums.ExpectedAcceptedLength,
             SpeedupModel.MemoryBound(sums.BlockEfficiency, gamma, plan.CostRatio),
             SpeedupModel.Predicted(sums.BlockEfficiency, gamma, latency),
-            Speedup([.. Enumerable.Range(0, of.Count)]),
-            Bootstrap.Percentile(of.Count, Speedup, plan.Seed),
-            plainTokens.Sum() / plainSeconds.Sum(),
-            speculativeTokens.Sum() / speculativeSeconds.Sum(),
+            rates.Speedup,
+            Bootstrap.Percentile(of.Count, drawn => rates.Drawn(drawn).Speedup, plan.Seed),
+            rates.PlainTokensPerSecond,
+            rates.SpeculativeTokensPerSecond,
             OutputDiversity.Distinct(outputs, 1),
             OutputDiversity.Distinct(outputs, 2),
             OutputDiversity.Repetition(outputs));
+    }
+
+    /// <summary>Tokens and seconds of each output without and with the draft; of the repeats of an output the median counts.</summary>
+    private sealed record Rates(IReadOnlyList<(int PlainTokens, double PlainSeconds, int Tokens, double Seconds)> Outputs)
+    {
+        public double PlainTokensPerSecond => Outputs.Sum(o => o.PlainTokens) / Outputs.Sum(o => o.PlainSeconds);
+
+        public double SpeculativeTokensPerSecond => Outputs.Sum(o => o.Tokens) / Outputs.Sum(o => o.Seconds);
+
+        /// <summary>NaN if nothing was written or no time passed.</summary>
+        public double Speedup => SpeculativeTokensPerSecond / PlainTokensPerSecond is var ratio && double.IsFinite(ratio) ? ratio : double.NaN;
+
+        public static Rates Of(IEnumerable<PromptMeasurement> of) => new([.. of.Select(m => (
+            m.NumPlainTokens, Quantiles.Median(m.Seconds.Select(s => s.Plain)), m.Output.Ids.Length, Quantiles.Median(m.Seconds.Select(s => s.Speculative))))]);
+
+        public Rates Drawn(ReadOnlySpan<int> indices)
+        {
+            var drawn = new (int, double, int, double)[indices.Length];
+            for (var i = 0; i < drawn.Length; i++)
+            {
+                drawn[i] = Outputs[indices[i]];
+            }
+
+            return new(drawn);
+        }
     }
 }
 

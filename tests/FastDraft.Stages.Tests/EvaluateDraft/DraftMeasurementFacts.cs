@@ -37,14 +37,24 @@ public sealed class DraftMeasurementFacts
         Assert.Equal(1, measurement.NumIdenticalPrompts);
     }
 
-    private static DraftMeasurement Measure(bool diverging) => new(
+    [Fact]
+    public void The_best_draft_length_is_the_one_measured_fastest_whatever_is_predicted()
+    {
+        var results = Measure(diverging: false, secondsOfOne: 1).Run(_ => new LatencyModel(.1, [1, 1, 1], 0), TestContext.Current.CancellationToken);
+
+        var best = Assert.Single(results, r => r.Best && r.Suite == "all");
+        Assert.Equal((1, 4.0), (best.DraftLength, best.WallClockSpeedup));
+        Assert.True(results.Single(r => r.DraftLength == 2 && r.Suite == "all").PredictedSpeedup > best.PredictedSpeedup);
+    }
+
+    private static DraftMeasurement Measure(bool diverging, double secondsOfOne = 3) => new(
         new(Prompts, [0], [1, 2], 3, 5, TimeSpan.Zero, .1),
         (prompt, _, gamma, _, _) =>
         {
             int[] ids = [7, 8, 9, 10, gamma > 0 && diverging && prompt.Id == "b" ? 99 : 11, 12];
             var blocks = Enumerable.Range(0, gamma == 0 ? 0 : 6 / (gamma + 1))
                 .Select(_ => new MeasuredBlock(gamma, gamma, gamma + 1, [.. Enumerable.Repeat(.5, gamma)], .1, .2)).ToList();
-            return new(ids, blocks, gamma == 0 ? 4 : 2);
+            return new(ids, blocks, gamma switch { 0 => 4, 1 => secondsOfOne, _ => 2 });
         },
         TimeProvider.System);
 }
