@@ -18,12 +18,33 @@ public sealed class PyTorchTrainerFacts(TinyPipeline tiny)
             pretrain["trainer"] = Literal("String", "pytorch");
             pretrain["numProcesses"] = Literal("Int64", 2);
         });
+
+        // In front of the Python, something that writes down which trace its process belongs to.
+        var python = tiny.Write("traced-python", $"""
+            #!/bin/sh
+            echo "$TRACEPARENT $*" >>'{tiny["traces"]}'
+            exec '{TrainerPython.Path}' "$@"
+
+            """);
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(python, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+
         var outcome = await Executable.RunAsync(
-            tiny.Folder, new Dictionary<string, string> { ["OMP_NUM_THREADS"] = "1" }, "run", workflow, "--set", $"target={TinyPipeline.Target}", "--set", "corpus=corpus", "-o", "json");
+            tiny.Folder, new Dictionary<string, string> { ["OMP_NUM_THREADS"] = "1", ["FASTDRAFT_PYTHON"] = python }, "run", workflow, "--set", $"target={TinyPipeline.Target}", "--set", "corpus=corpus", "-o", "json");
         Assert.True(outcome.ExitCode == 0, outcome.Error);
         var stages = TinyPipeline.Json(outcome)["stages"]!.AsArray();
         Assert.All(stages, stage => Assert.Contains(stage!["state"]!.GetValue<string>(), (string[])["Succeeded", "Cached"]));
-        Assert.Equal("Succeeded", stages.Single(s => s!["activityId"]!.GetValue<string>() == "pretrain")!["state"]!.GetValue<string>());
+        var pretrained = stages.Single(s => s!["activityId"]!.GetValue<string>() == "pretrain")!;
+        Assert.Equal("Succeeded", pretrained["state"]!.GetValue<string>());
+
+        // Each process of the trainer is a part of the run's trace, below the attempt that started it.
+        var run = TinyPipeline.Json(outcome)["id"]!.GetValue<Guid>();
+        var attempt = TinyPipeline.Json(await tiny.CliAsync("runs", "show", run.ToString(), "-o", "json"))["stages"]!.AsArray()
+            .Single(s => s!["activityId"]!.GetValue<string>() == "pretrain")!["attempts"]![0]!["id"]!.GetValue<Guid>();
+        var traces = (await File.ReadAllLinesAsync(tiny["traces"], TestContext.Current.CancellationToken)).Where(l => !l.StartsWith(' ')).Select(l => l.Split(' ')[0]).ToList();
+        Assert.Equal(Enumerable.Repeat($"00-{run:N}-{attempt.ToString("N")[16..]}-01", 2), traces);
     }
 
     [Theory]
