@@ -329,6 +329,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         Rows(_normalize, numRows, weight.Length);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void NormalizeRows(int start, int end)
     {
         var weight = _normalized.Weight;
@@ -351,6 +352,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
         Rows(_rotate, numRows, (_model.Config.NumHeads + (2 * _model.Config.NumKeyValueHeads)) * _model.Config.HeadSize);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void RotateAndCacheRows(int start, int end)
     {
         var config = _model.Config;
@@ -494,6 +496,7 @@ internal sealed unsafe class CpuCausalSession : ICausalSession
 
         public void Prepare(float[] keys, float[] values, int count) => (_keys, _values, _count) = (keys, values, count);
 
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         public void Run(int start, int end)
         {
             var config = session._model.Config;

@@ -119,6 +119,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     /// <summary>The weights of one output, widened to float32.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void ReadRow(int row, float* destination)
     {
         var at = Position(row);
@@ -153,6 +154,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
         return (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Multiply<TWeights>(float* input, float* output, int numTokens, int start, int end, bool add)
         where TWeights : struct, IWeights
     {
@@ -200,6 +202,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     /// <summary>Computes a block for the next tokens of <paramref name="numTokens"/> and returns for how many.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private int Wide<TWeights>(byte* weights, float* x, float* sums, int numTokens)
         where TWeights : struct, IWeights
     {
@@ -224,6 +227,7 @@ internal sealed unsafe class WeightMatrix : IDisposable
     }
 
     /// <inheritdoc cref="Wide"/>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private int Narrow<TWeights>(byte* weights, float* x, float* sums, int numTokens)
         where TWeights : struct, IWeights
     {
