@@ -157,7 +157,8 @@ public sealed class ConsoleFacts : IClassFixture<ConsoleService>
             await page.Page.Locator($"tr:has(a[href='/runs/{run}']) input").CheckAsync();
         }
 
-        await page.Link("Compare").Last.ClickAsync();
+        // Of the two links of this name the one beside the table, which is there once both are chosen.
+        await page.Page.Locator(".acts a", new() { HasText = "Compare" }).ClickAsync();
         await page.Page.WaitForURLAsync($"**/runs/compare?before={service.FirstRun}&after={service.SecondRun}");
         await page.ConnectedAsync();
         await Assertions.Expect(page.Page.Locator("tr", new() { HasText = "ingest.sources" })).ToContainTextAsync("corpus-0");

@@ -23,18 +23,27 @@ internal sealed class LineageReader(PipelineDbContext db)
     {
         var isUpstream = query.Direction == LineageDirection.Upstream;
         var frontier = await BeginAsync(query, ct);
+        var before = 0;
         for (var depth = 1; frontier.Count > 0 && depth <= query.Depth; depth++)
         {
-            var near = await LinksAsync(db.Ports.Where(p => p.IsOutput == isUpstream && EF.Parameter(frontier).Contains(p.Digest)), ct);
-            var ids = await WorkedAsync([.. near.Select(l => l.StageRunId).Distinct().Where(id => !stages.ContainsKey(id))], ct);
+            // Once enough lies nearer than the frontier, nothing from here on is described: it is counted, and its edges are not wanted.
+            var isTold = before < query.Limit;
+            before = nodes.Count + stages.Count;
+            var near = db.Ports.Where(p => p.IsOutput == isUpstream && EF.Parameter(frontier).Contains(p.Digest));
+            var links = isTold ? await LinksAsync(near, ct) : [];
+            var reached = isTold ? [.. links.Select(l => l.StageRunId).Distinct()] : await near.Select(p => p.StageRunId).Distinct().ToListAsync(ct);
+            var ids = await WorkedAsync([.. reached.Where(id => !stages.ContainsKey(id))], ct);
             ids.ForEach(id => stages.Add(id, new LineageNode("stage:" + id, "", "stage", depth)));
-            Connect(near, isUpstream);
+            Connect(links, isUpstream);
             frontier = [];
             if (ids.Count > 0)
             {
                 var far = await LinksAsync(db.Ports.Where(p => p.IsOutput != isUpstream && EF.Parameter(ids).Contains(p.StageRunId)), ct);
                 frontier.AddRange(far.Where(l => nodes.TryAdd(l.Digest, new LineageNode(l.Digest, l.Digest, l.Kind, depth))).Select(l => l.Digest));
-                Connect(far, !isUpstream);
+                if (isTold)
+                {
+                    Connect(far, !isUpstream);
+                }
             }
         }
 
