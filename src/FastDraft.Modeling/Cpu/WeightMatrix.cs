@@ -9,8 +9,8 @@ namespace FastDraft.Modeling.Cpu;
 
 /// <summary>
 /// Weights [out, in], packed as blocks of 64 outputs and a block as streams of 64 bytes an input: 16 outputs of float32 ([out / 64][4][in][16])
-/// or 32 of bfloat16 ([out / 64][2][in][32]). The lanes of a vector are outputs, so no sum over lanes is needed, and a stream is read from its first byte to its last. bfloat16 stays bfloat16 in memory and is widened exactly on its way into the registers: the arithmetic is float32 and half
-/// the bytes are read. An output is one chain of fused multiply-adds over the inputs in order, whatever the number of tokens or
+/// or 32 of bfloat16 ([out / 64][2][in][32]). The lanes of a vector are outputs, so no sum over lanes is needed, and a stream is read from its first byte to
+/// its last. bfloat16 stays bfloat16 in memory and is widened exactly on its way into the registers: the arithmetic is float32 and half the bytes are read. An output is one chain of fused multiply-adds over the inputs in order, whatever the number of tokens or
 /// threads: a token's logits have the same bits alone, in a verification block and in a prompt.
 /// </summary>
 internal sealed unsafe class WeightMatrix : IDisposable
@@ -197,7 +197,6 @@ internal sealed unsafe class WeightMatrix : IDisposable
             var source = rows.Slice(row * NumIn, NumIn);
             for (var i = 0; i < NumIn; i++, at += RowBytes)
             {
-                Prefetch(at);
                 *(T*)at = source[i];
             }
         }
