@@ -40,6 +40,11 @@ if (args is ["dispatch", ..])
     return await FastDraft.Benchmarks.DispatchLatency.RunAsync(args[1..]);
 }
 
+if (args is ["outage", ..])
+{
+    return await FastDraft.Benchmarks.OutageCost.RunAsync(args[1..]);
+}
+
 if (args is ["lineage", ..])
 {
     return await FastDraft.Benchmarks.LineageTime.RunAsync(args[1..]);

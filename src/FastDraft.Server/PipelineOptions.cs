@@ -1,6 +1,8 @@
 using FastDraft.Core.Stages;
 using FastDraft.Server.Dispatch;
 using FastDraft.Server.Projections;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace FastDraft.Server;
 
@@ -52,6 +54,9 @@ public sealed record PipelineOptions
 
     /// <summary>Where what happens is shown outside.</summary>
     public ProjectionOptions Projections { get; init; } = ProjectionOptions.None;
+
+    /// <summary>Where the host says what it does; by default nowhere.</summary>
+    public ILoggerFactory Loggers { get; init; } = NullLoggerFactory.Instance;
 
     internal LeaseTiming Lease { get; init; } = LeaseTiming.Default;
 

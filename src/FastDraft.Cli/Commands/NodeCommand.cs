@@ -1,6 +1,7 @@
 using System.CommandLine;
 using FastDraft.Core.Stages;
 using FastDraft.Server;
+using FastDraft.Server.Telemetry;
 
 namespace FastDraft.Cli.Commands;
 
@@ -26,10 +27,11 @@ internal static class NodeCommand
                 throw new CliException(ExitCode.Config, "A node without an accelerator would do nothing.", "--accelerator cpu");
             }
 
-            await using var host = await PipelineHost.StartAsync(options, cancellationToken);
+            using var log = new ServiceLog(asJson: Console.IsErrorRedirected);
+            await using var host = await PipelineHost.StartAsync(options with { Loggers = log.Loggers }, cancellationToken);
             Console.Out.WriteLine($"node for {string.Join(", ", options.Accelerators)}   data {options.DataFolder}");
             await ServeCommand.UntilToldAsync(cancellationToken);
-            await Console.Error.WriteLineAsync("stopping; what it was doing goes on elsewhere, or at the next start");
+            log.Say("stopping; what it was doing goes on elsewhere, or at the next start");
             return ExitCode.Ok;
         }));
         return command;

@@ -4,6 +4,7 @@ using FastDraft.Persistence.Security;
 using FastDraft.Server;
 using FastDraft.Server.Designer.Studio;
 using FastDraft.Server.Security;
+using FastDraft.Server.Telemetry;
 using FastDraft.Server.Web;
 
 namespace FastDraft.Cli.Commands;
@@ -56,20 +57,22 @@ internal static class ServeCommand
             throw new CliException(ExitCode.Config, [.. problems.Select(p => new CliError(p, null))]);
         }
 
+        using var log = new ServiceLog(asJson: Console.IsErrorRedirected);
+        options = options with { Loggers = log.Loggers };
         await using var host = await PipelineHost.StartAsync(options, cancellationToken);
         await using var service = await PipelineWeb.StartAsync(host, options, web, cancellationToken);
         Console.Out.WriteLine($"FastDraft is at {service.Address}   designer {service.Address}studio   jobs {service.Address}hangfire");
         await GreetAsync(host, service, isLocal: !options.Settings.IsProduction && !web.IsPublic, options.Clock, cancellationToken);
-        await Console.Error.WriteLineAsync($"data   {options.DataFolder}");
+        log.Say($"the data folder is {options.DataFolder}");
         if (web.StudioFolder is null)
         {
-            await Console.Error.WriteLineAsync($"The designer is not installed.\n  try: npm ci --ignore-scripts --prefix {StudioFiles.PackageFolder}, then start the service again");
+            log.Warn($"The designer is not installed. Try: npm ci --ignore-scripts --prefix {StudioFiles.PackageFolder}, then start the service again");
         }
 
         await UntilToldAsync(cancellationToken);
 
         // Disposal, in this order: no new requests, then the workers are told to end; their runs go on when a host takes them up.
-        await Console.Error.WriteLineAsync("stopping; unfinished runs go on at the next start");
+        log.Say("stopping; unfinished runs go on at the next start");
         return ExitCode.Ok;
     }
 

@@ -11,9 +11,11 @@ using FastDraft.Core.Workflows;
 using FastDraft.Persistence;
 using FastDraft.Server.Registry;
 using FastDraft.Server.Retention;
+using FastDraft.Server.Telemetry;
 using FastDraft.Server.Worker;
 using FastDraft.Storage;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Logging;
 
 namespace FastDraft.Server.Dispatch;
 
@@ -40,6 +42,7 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
     private static readonly TimeSpan CommitAgainAfter = TimeSpan.FromSeconds(1);
 
     private readonly ConcurrentDictionary<Guid, CancellationTokenSource> running = new();
+    private readonly ILogger log = options.Loggers.CreateLogger("FastDraft.Attempts");
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
 
@@ -60,6 +63,8 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             return;
         }
 
+        using var about = log.About(lease.StageRun, lease.Attempt);
+        log.AttemptBegins(lease.StageRun, lease.Attempt, JobQueue.AcceleratorOf(lease.StageRun));
         Failpoint.Reach(Failpoint.Leased);
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(hostStop, lease.Lost);
         running[id] = stop;
@@ -80,6 +85,8 @@ internal sealed class AttemptRunner(PipelineOptions options, PipelineStore store
             {
                 outcome = await PutAgainAsync(outcome, scratch, stop.Token);
             }
+
+            log.AttemptEnded(lease.StageRun, lease.Attempt, outcome.ExitCode, outcome.Failure);
         }
         finally
         {

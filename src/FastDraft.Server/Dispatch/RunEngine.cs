@@ -9,8 +9,10 @@ using FastDraft.Persistence.Audit;
 using FastDraft.Server.Definitions;
 using FastDraft.Server.Events;
 using FastDraft.Server.Scheduling;
+using FastDraft.Server.Telemetry;
 using FastDraft.Server.Web;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Logging;
 
 namespace FastDraft.Server.Dispatch;
 
@@ -22,6 +24,8 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
 {
     /// <summary>Runs that start one another, the first included: a workflow that starts itself ends there.</summary>
     private const int MaxDepth = 16;
+
+    private readonly ILogger log = options.Loggers.CreateLogger("FastDraft.Runs");
 
     private long Now => options.Clock.GetUtcNow().ToUnixTimeMilliseconds();
 
@@ -139,11 +143,29 @@ internal sealed class RunEngine(PipelineOptions options, PipelineStore store, De
     }, ct);
 
     /// <summary>Whoever changes a run writes its row first: until he commits, nobody else changes that run, its stage runs or its waits.</summary>
-    private Task<bool> TransactAsync(Guid runId, Func<PipelineDbContext, RunRow, Task<bool>> act, CancellationToken ct) => store.Database.TransactAsync(
-        async db => await db.Runs.Where(r => r.Id == runId).ExecuteUpdateAsync(u => u.SetProperty(r => r.Version, r => r.Version + 1), ct) == 1
-            ? await act(db, await db.Runs.SingleAsync(r => r.Id == runId, ct))
-            : throw new InvalidOperationException($"There is no run {runId}."),
-        ct);
+    private async Task<bool> TransactAsync(Guid runId, Func<PipelineDbContext, RunRow, Task<bool>> act, CancellationToken ct)
+    {
+        var (run, before) = (default(RunRow), RunState.Pending);
+        var done = await store.Database.TransactAsync(
+            async db =>
+            {
+                if (await db.Runs.Where(r => r.Id == runId).ExecuteUpdateAsync(u => u.SetProperty(r => r.Version, r => r.Version + 1), ct) != 1)
+                {
+                    throw new InvalidOperationException($"There is no run {runId}.");
+                }
+
+                run = await db.Runs.SingleAsync(r => r.Id == runId, ct);
+                before = run.State;
+                return await act(db, run);
+            },
+            ct);
+        if (done && run!.State != before)
+        {
+            log.RunChanged(run);
+        }
+
+        return done;
+    }
 
     private Transition Answer(RunRow run, Func<WorkflowEvent> happened) => Guarded(() => Interpreter.Apply(
         WorkflowDefinition.Parse(run.DefinitionJson), options.Stages, WorkflowState.FromJson(run.StateJson), happened()));

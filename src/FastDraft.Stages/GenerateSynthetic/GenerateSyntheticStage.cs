@@ -29,6 +29,7 @@ public sealed class GenerateSyntheticStage : IStage
             new("promptTokens", SettingType.Integer, "Tokens of each prompt.", 32, Minimum: 1, Unit: "tokens"),
             new("maxNewTokens", SettingType.Integer, "Tokens written after each prompt, at most.", 224, Minimum: 1, Unit: "tokens"),
             new("temperatures", SettingType.TextList, "Sampling temperatures, in turn; 0 is greedy.", new JsonArray("0", "0.6", "0.8", "1.0")),
+            new("maxRepetition", SettingType.Number, "Share of repeated 4-grams above which a text that reached maxNewTokens is dropped; 1 keeps all. A draft that is to follow its target greedily also meets its loops.", 0.3, Minimum: 0, Maximum: 1),
             new("batchSize", SettingType.Integer, "Rows generated at a time; 64 on cpu and 1024 on cuda when not given.", Minimum: 1, Unit: "rows"),
             new("validationFraction", SettingType.Number, "Share of rows kept to decide when fine-tuning stops.", 0.05, Minimum: 0, Maximum: 0.5),
             new("seed", SettingType.Integer, "Seed of sampling.", 1),
@@ -58,6 +59,7 @@ public sealed class GenerateSyntheticStage : IStage
             TensorStages.WeightsDigest(targetFolder),
             (int)context.Integer("maxNewTokens")!.Value,
             Temperatures(context),
+            context.Number("maxRepetition")!.Value,
             TensorStages.Reading(() => DecoderConfig.Load(targetFolder)).EosTokenIds,
             (int)(context.Integer("batchSize") ?? (context.Text("accelerator") is "cuda" ? 1024 : 64)),
             unchecked((ulong)context.Integer("seed")!.Value));
@@ -88,6 +90,7 @@ public sealed class GenerateSyntheticStage : IStage
             numValidation,
             numTokens,
             options.Temperatures,
+            options.MaxRepetition,
             options.MaxNewTokens,
             options.Seed,
         }));

@@ -6,14 +6,17 @@ using FastDraft.Modeling.Models;
 
 namespace FastDraft.Stages.GenerateSynthetic;
 
-/// <summary>Settings of a generation; all of them, and the prompts, decide the bytes.</summary>
+/// <summary>
+/// Settings of a generation; all of them, and the prompts, decide the bytes. A text that hit the cap is dropped when a larger share of it
+/// than <see cref="MaxRepetition"/> is repeated (methods.md 3.3); 1 keeps every text, loops too.
+/// </summary>
 public sealed record SyntheticGenerationOptions(
-    string ModelDigest, int MaxNewTokens, IReadOnlyList<double> Temperatures, IReadOnlyList<int> EosTokenIds, int BatchSize, ulong Seed);
+    string ModelDigest, int MaxNewTokens, IReadOnlyList<double> Temperatures, double MaxRepetition, IReadOnlyList<int> EosTokenIds, int BatchSize, ulong Seed);
 
 /// <summary>Rows in input order, and where every input prompt went: <c>Rows + NumDropped + NumSkipped == NumInput</c>.</summary>
 /// <param name="Rows">The kept rows.</param>
 /// <param name="NumInput">Prompts given.</param>
-/// <param name="NumDropped">Texts that hit the cap with more than 0.3 repetition.</param>
+/// <param name="NumDropped">Texts that hit the cap and repeat themselves too much.</param>
 /// <param name="NumSkipped">Prompts that were empty, too long, or given before.</param>
 public sealed record SyntheticGenerationResult(IReadOnlyList<SyntheticRow> Rows, int NumInput, int NumDropped, int NumSkipped);
 
@@ -23,8 +26,6 @@ public sealed record SyntheticGenerationResult(IReadOnlyList<SyntheticRow> Rows,
 /// </summary>
 public static class SyntheticGeneration
 {
-    private const double MaxRepetition = .3;
-
     public static SyntheticGenerationResult Run(
         ICausalModel target,
         IReadOnlyList<int[]> prompts,
@@ -71,7 +72,7 @@ public static class SyntheticGeneration
         var texts = Rollout.Generate(target, batch, options.MaxNewTokens, options.EosTokenIds, options.Seed, cancellationToken);
         SyntheticRow[] rows =
         [
-            .. batch.Zip(texts).Where(r => r.Second.Ended || Rollout.RepetitionRatio(r.Second.Ids) <= MaxRepetition).Select(r => new SyntheticRow
+            .. batch.Zip(texts).Where(r => r.Second.Ended || Rollout.RepetitionRatio(r.Second.Ids) <= options.MaxRepetition).Select(r => new SyntheticRow
             {
                 Id = r.First.RowNumber.ToString(System.Globalization.CultureInfo.InvariantCulture),
                 PromptIds = r.First.Ids,
