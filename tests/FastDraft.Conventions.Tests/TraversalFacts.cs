@@ -11,7 +11,7 @@ public sealed class TraversalFacts : IDisposable
     /// <summary>Each text is given to one of them, in turn; # is its place.</summary>
     private static readonly string[][] Commands =
     [
-        ["runs", "show", "#"], ["runs", "logs", "#"], ["runs", "logs", "latest", "#"], ["runs", "cancel", "#"], ["runs", "explain", "#"], ["runs", "compare", "#", "latest"],
+        ["runs", "show", "#"], ["runs", "logs", "#"], ["runs", "logs", "latest", "#"], ["runs", "cancel", "#"], ["runs", "explain", "#"], ["runs", "compare", "#", "latest"], ["runs", "retry", "#"], ["runs", "retry", "latest", "--set", "#.#=#"], ["run", "--resume", "#"],
         ["artifacts", "show", "#"], ["artifacts", "verify", "#"], ["artifacts", "card", "#"], ["artifacts", "provenance", "#"], ["artifacts", "pin", "#", "--reason", "#"], ["artifacts", "list", "--kind", "#"],
         ["lineage", "#"], ["cache", "list", "#"], ["cache", "evict", "#"], ["cache", "evict", "--run", "#"], ["gates", "approve", "#"], ["models", "show", "#"], ["models", "promote", "#", "1", "--reason", "#"],
         ["schedule", "pause", "#"], ["schedule", "delete", "#"], ["schedule", "next", "#"], ["projections", "forget", "#"], ["projections", "retry", "#"], ["token", "create", "#"], ["token", "revoke", "#"],

@@ -219,7 +219,7 @@ internal static class RunsCommand
     {
         if (json)
         {
-            Output.WriteJson(WithMlflow(run, mlflow));
+            Output.WriteJson(AsJson(run, abandoned, mlflow));
             return;
         }
 
@@ -276,13 +276,14 @@ internal static class RunsCommand
     }
 
     /// <summary>The run as it is, and beside the ids of run and stage runs where MLflow shows them.</summary>
-    private static JsonNode WithMlflow(RunView run, IReadOnlyDictionary<Guid, Uri> mlflow)
+    private static JsonNode AsJson(RunView run, IReadOnlyList<string> abandoned, IReadOnlyDictionary<Guid, Uri> mlflow)
     {
         var json = JsonSerializer.SerializeToNode(run, Output.Json)!;
         json["mlflow"] = mlflow.TryGetValue(run.Id, out var shown) ? shown.ToString() : null;
         foreach (var (stage, node) in run.Stages.Zip(json["stages"]!.AsArray()))
         {
             node!["mlflow"] = mlflow.TryGetValue(stage.Id, out var child) ? child.ToString() : null;
+            node["isAbandoned"] = abandoned.Contains(stage.ActivityId);
         }
 
         return json;

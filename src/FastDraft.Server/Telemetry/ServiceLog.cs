@@ -22,7 +22,13 @@ public sealed class ServiceLog : IDisposable
             .AddLogging(logging =>
             {
                 logging.SetMinimumLevel(LogLevel.Warning).AddFilter(nameof(FastDraft), LogLevel.Information);
-                logging.AddConsole(console => (console.FormatterName, console.LogToStandardErrorThreshold) = (LogLineFormatter.FormatterName, LogLevel.Trace));
+                logging.AddConsole(console =>
+                {
+                    (console.FormatterName, console.LogToStandardErrorThreshold) = (LogLineFormatter.FormatterName, LogLevel.Trace);
+
+                    // Whoever reads the log and stops reading must not hold the service.
+                    console.QueueFullMode = ConsoleLoggerQueueFullMode.DropWrite;
+                });
                 logging.AddConsoleFormatter<LogLineFormatter, LogLineOptions>(lines => lines.AsJson = asJson);
             })
             .BuildServiceProvider();

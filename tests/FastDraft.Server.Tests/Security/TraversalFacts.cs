@@ -86,7 +86,13 @@ public sealed partial class TraversalFacts : IAsyncLifetime
             if (n % 10 == 0)
             {
                 var started = await PostAsync("/api/runs", new JsonObject { ["definition"] = definition });
+                var id = (string?)JsonNode.Parse(await started.Content.ReadAsStringAsync(Ct))?["id"];
                 await CheckAsync("run", started);
+                if (id is not null)
+                {
+                    await service.EndAsync(Guid.Parse(id));
+                    await CheckAsync("retry", await PostAsync($"/api/runs/{id}/retry", new JsonObject { ["settings"] = new JsonObject { [text] = new JsonObject { [text] = text, ["accelerator"] = text } } }));
+                }
             }
 
             async Task CheckAsync(string what, HttpResponseMessage response)

@@ -62,6 +62,26 @@ public sealed class SyntheticCorpusFacts
         Assert.True(Rollout.RepetitionRatio([.. Enumerable.Range(0, 40).Select(i => i % 2)]) > .9);
     }
 
+    [Theory]
+    [InlineData(.3, 0)]
+    [InlineData(1, 2)]
+    public void A_text_that_goes_round_in_circles_until_the_cap_is_dropped_unless_all_are_kept(double maxRepetition, int kept)
+    {
+        var folder = Directory.CreateTempSubdirectory().FullName;
+        try
+        {
+            // Greedy, and without an end of sequence: 0 1 2 3 4 0 1 2 3 4 ...
+            using var model = new CycleModel();
+            var options = new SyntheticGenerationOptions("sha256:0", 30, [0], maxRepetition, [], 2, 1);
+            var result = SyntheticGeneration.Run(model, [[0], [1]], options, folder, null, CancellationToken.None);
+            Assert.Equal((kept, 2 - kept), (result.Rows.Count, result.NumDropped));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     /// <summary>Five tokens; the next is likely the successor of the last, and 4 ends a text.</summary>
     private sealed class CycleModel : ICausalModel
     {
