@@ -4,15 +4,16 @@ using System.Text.Json.Nodes;
 using FastDraft.Modeling.Evaluation;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
-using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 
 namespace FastDraft.Benchmarks;
 
 /// <summary>
-/// What an MLflow that refuses, or takes 30 s a call, takes from training. A run varies by a tenth from one minute to the next, so runs are
-/// compared in pairs at the same time, each bound with its worker to a core of its own and in turns to either: one without MLflow, one with.
-/// Pairs of two runs without show what the method cannot tell apart. On one core whatever the host does is taken from the trainer whole.
-/// Needs two free cores and <c>taskset</c>. Usage: outage [pairs of each kind=8] [tokens of a run=600000]
+/// What an MLflow that refuses, or takes 30 s a call, takes from training. Runs are compared in pairs at the same time, each bound with its
+/// worker to a core of its own and in turns to either: one without MLflow, one with; pairs of two runs without show what cannot be told
+/// apart. Cores of a shared machine differ by several percent from minute to minute, so beside tokens/s there is what MLflow can change: the
+/// share of the core that the host uses while the trainer trains, which the trainer then has not. Needs Linux, two free cores and
+/// <c>taskset</c>. Usage: outage [pairs of each kind=8] [tokens of a run=500000]
 /// </summary>
 internal static class OutageCost
 {
@@ -22,7 +23,7 @@ internal static class OutageCost
     public static async Task<int> RunAsync(string[] args)
     {
         var pairs = args.Length > 0 ? int.Parse(args[0], CultureInfo.InvariantCulture) : 8;
-        var tokens = args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 600_000;
+        var tokens = args.Length > 1 ? int.Parse(args[1], CultureInfo.InvariantCulture) : 500_000;
         var folder = Directory.CreateTempSubdirectory("fastdraft-outage-").FullName;
         await using var slow = await SlowServerAsync();
         try
@@ -31,7 +32,7 @@ internal static class OutageCost
             await File.WriteAllTextAsync(workflow, UpToTraining(await File.ReadAllTextAsync(Path.Join("workflows", "quickstart.json"))));
             string[] homes = [.. Enumerable.Range(0, 2).Select(i => Directory.CreateDirectory(Path.Join(folder, $"home-{i}")).FullName)];
             var kinds = new (string Name, string? Mlflow)[] { ("also without", null), ("away", "http://127.0.0.1:1"), ("slow", slow.Urls.First()) };
-            var lost = kinds.ToDictionary(k => k.Name, _ => new List<double>());
+            var (slower, taken) = (kinds.ToDictionary(k => k.Name, _ => new List<double>()), kinds.ToDictionary(k => k.Name, _ => new List<double>()));
             await Task.WhenAll(homes.Select((home, core) => TrainAsync(workflow, home, core, null, tokens)));
             for (var pair = 0; pair < pairs; pair++)
             {
@@ -39,19 +40,18 @@ internal static class OutageCost
                 {
                     var core = pair % 2;
                     var both = await Task.WhenAll(TrainAsync(workflow, homes[core], core, mlflow, tokens), TrainAsync(workflow, homes[1 - core], 1 - core, null, tokens));
-                    lost[name].Add(100 * (1 - (both[0] / both[1])));
-                    Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}: {both[0]:F0} beside {both[1]:F0} tokens/s, lost {lost[name][^1]:F2} %"));
+                    slower[name].Add(100 * (1 - (both[0].TokensPerSecond / both[1].TokensPerSecond)));
+                    taken[name].Add(100 * (both[0].HostShare - both[1].HostShare));
+                    Console.Error.WriteLine(string.Create(
+                        CultureInfo.InvariantCulture,
+                        $"{name}: {both[0].TokensPerSecond:F0} beside {both[1].TokensPerSecond:F0} tokens/s; the host has {100 * both[0].HostShare:F2} beside {100 * both[1].HostShare:F2} % of its core"));
                 }
             }
 
             Console.WriteLine($"{pairs} pairs of each kind, {tokens:N0} tokens a run");
-            foreach (var (name, values) in lost)
+            foreach (var (name, _) in kinds)
             {
-                double[] sorted = [.. values.Order()];
-                var interval = Bootstrap.Percentile(values.Count, drawn => Mean(values, drawn), 1);
-                Console.WriteLine(string.Create(
-                    CultureInfo.InvariantCulture,
-                    $"MLflow {name}: lost {values.Average():F2} % of the training throughput (95 % interval {interval.Low:F2} to {interval.High:F2}), median {sorted[sorted.Length / 2]:F2}, pairs {sorted[0]:F2} to {sorted[^1]:F2}"));
+                Console.WriteLine($"MLflow {name}: {Summary("of its core the host takes more", taken[name])}; {Summary("the training is slower by", slower[name])}");
             }
 
             return 0;
@@ -60,6 +60,12 @@ internal static class OutageCost
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    private static string Summary(string what, List<double> values)
+    {
+        var interval = Bootstrap.Percentile(values.Count, drawn => Mean(values, drawn), 1);
+        return string.Create(CultureInfo.InvariantCulture, $"{what} {values.Average():F2} % (95 % interval {interval.Low:F2} to {interval.High:F2}; pairs {values.Min():F2} to {values.Max():F2})");
     }
 
     private static double Mean(List<double> values, ReadOnlySpan<int> drawn)
@@ -75,7 +81,9 @@ internal static class OutageCost
 
     private static async Task<WebApplication> SlowServerAsync()
     {
-        var app = WebApplication.CreateSlimBuilder().Build();
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        var app = builder.Build();
         app.Urls.Add("http://127.0.0.1:0");
         app.Run(async context =>
         {
@@ -97,15 +105,81 @@ internal static class OutageCost
         return workflow.ToJsonString();
     }
 
-    /// <summary>Tokens/s over the whole of the training.</summary>
-    private static async Task<double> TrainAsync(string workflow, string home, int core, string? mlflow, int tokens)
+    private sealed record Training(double TokensPerSecond, double HostShare);
+
+    /// <summary>Tokens/s over the whole of the training, and how much of its core the host used meanwhile.</summary>
+    private static async Task<Training> TrainAsync(string workflow, string home, int core, string? mlflow, int tokens)
     {
-        var run = (await CliAsync(home, core, mlflow, "run", workflow, "--set", $"target={Path.GetFullPath(Path.Join("samples", "target-docs"))}", "--set", $"tokens={tokens}", "--no-cache", "-q")).Trim();
-        return (await CliAsync(home, core, null, "runs", "logs", run, LastStage, "-o", "json")).Split('\n', StringSplitOptions.RemoveEmptyEntries)
-            .Select(l => JsonNode.Parse(l)!).Last(l => (string?)l["name"] == "tokens_per_second")["value"]!.GetValue<double>();
+        using var host = Start(home, core, mlflow, "run", workflow, "--set", $"target={Path.GetFullPath(Path.Join("samples", "target-docs"))}", "--set", $"tokens={tokens}", "--no-cache", "-q");
+        var said = host.StandardOutput.ReadToEndAsync();
+        var share = await WatchAsync(host);
+        var run = (await said).Trim();
+        using var logs = Start(home, core, null, "runs", "logs", run, LastStage, "-o", "json");
+        var lines = (await logs.StandardOutput.ReadToEndAsync()).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => JsonNode.Parse(l)!);
+        return new(lines.Last(l => (string?)l["name"] == "tokens_per_second")["value"]!.GetValue<double>(), share);
     }
 
-    private static async Task<string> CliAsync(string home, int core, string? mlflow, params string[] arguments)
+    /// <summary>The host's share of a core while the worker that lived longest, the trainer's, was there. Completes when the host has ended.</summary>
+    private static async Task<double> WatchAsync(Process host)
+    {
+        var seen = new Dictionary<int, (long Began, TimeSpan Used, TimeSpan Lasted, TimeSpan UsedSince)>();
+        while (!host.HasExited)
+        {
+            if (Used(host) is { } used && ChildOf(host.Id) is { } worker)
+            {
+                var first = seen.TryGetValue(worker, out var known) ? known : (Began: Stopwatch.GetTimestamp(), Used: used, default, default);
+                seen[worker] = first with { Lasted = Stopwatch.GetElapsedTime(first.Began), UsedSince = used - first.Used };
+            }
+
+            await Task.Delay(200);
+        }
+
+        if (host.ExitCode != 0)
+        {
+            throw new InvalidOperationException($"A run ended with {host.ExitCode}; what it said is above.");
+        }
+
+        var trainer = seen.Values.MaxBy(w => w.Lasted);
+        return trainer.UsedSince / trainer.Lasted;
+    }
+
+    private static TimeSpan? Used(Process host)
+    {
+        try
+        {
+            host.Refresh();
+            return host.TotalProcessorTime;
+        }
+        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+        {
+            // It has ended in between.
+            return null;
+        }
+    }
+
+    private static int? ChildOf(int parent)
+    {
+        foreach (var process in Directory.EnumerateDirectories("/proc").Select(Path.GetFileName).Where(n => int.TryParse(n, out _)))
+        {
+            try
+            {
+                // pid (name) state parent ...
+                var stat = File.ReadAllText(Path.Join("/proc", process, "stat"));
+                if (stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[1] == parent.ToString(CultureInfo.InvariantCulture))
+                {
+                    return int.Parse(process!, CultureInfo.InvariantCulture);
+                }
+            }
+            catch (IOException)
+            {
+                // It has ended in between.
+            }
+        }
+
+        return null;
+    }
+
+    private static Process Start(string home, int core, string? mlflow, params string[] arguments)
     {
         var build = new DirectoryInfo(AppContext.BaseDirectory);
         var start = new ProcessStartInfo("taskset") { WorkingDirectory = home, RedirectStandardOutput = true };
@@ -116,9 +190,6 @@ internal static class OutageCost
             start.Environment["FASTDRAFT_MLFLOW"] = mlflow;
         }
 
-        using var process = Process.Start(start)!;
-        var output = await process.StandardOutput.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        return process.ExitCode == 0 ? output : throw new InvalidOperationException($"fastdraft {string.Join(' ', arguments)} ended with {process.ExitCode}; what it said is above.");
+        return Process.Start(start)!;
     }
 }

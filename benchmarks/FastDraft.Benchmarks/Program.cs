@@ -87,6 +87,7 @@ if (args is not ["decode", var folder, .. var rest])
     Console.Error.WriteLine("usage: FastDraft.Benchmarks validate <workflow.json> [activities=200] [runs=20]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks dispatch [stages=100]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks lineage [artifacts=100000] [depth=20] [families=5] (FASTDRAFT_DATABASE: PostgreSQL, otherwise SQLite)");
+    Console.Error.WriteLine("usage: FastDraft.Benchmarks outage [pairs of each kind=8] [tokens of a run=500000]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks service [seconds of load=60] [clients=200] [MiB of flood=1024]");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks exports <target folder> <draft folder> <page.md> <prompts a suite> <tokens> <suite=documents.jsonl[.gz]>... (FASTDRAFT_PEERS: folder of the peers' Python environments)");
     Console.Error.WriteLine("usage: FastDraft.Benchmarks openvino-ir <model folder> <folder to write>");
