@@ -49,7 +49,6 @@ internal static class DraftTraining
         var intervalEvery = Math.Max(1, options.NumSteps / 10);
         var started = Stopwatch.GetTimestamp();
         var firstStep = trainer.NextStep;
-        var loss = double.NaN;
         if (firstStep > 0)
         {
             context.Events.Log($"Resumed at step {firstStep} of {options.NumSteps}.");
@@ -60,7 +59,6 @@ internal static class DraftTraining
             trainer.Run(
                 step =>
                 {
-                    loss = step.Loss;
                     if (step.Step % logEvery == 0 || step.Step == options.NumSteps)
                     {
                         var tokensPerSecond = (step.Step - firstStep) * (double)options.BatchSize * options.SequenceLength / Stopwatch.GetElapsedTime(started).TotalSeconds;
@@ -81,7 +79,7 @@ internal static class DraftTraining
             throw new StageFailureException(FailureKind.Data, e.Message, "a smaller learningRate, or a look at the corpus", e);
         }
 
-        return loss;
+        return trainer.LastLoss;
     }
 
     /// <summary>

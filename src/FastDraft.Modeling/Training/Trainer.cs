@@ -67,6 +67,7 @@ public sealed class Trainer : IDisposable
             NextStep = long.Parse(metadata["step"], CultureInfo.InvariantCulture);
             BestScore = double.Parse(metadata["bestScore"], CultureInfo.InvariantCulture);
             NumChecksWithoutGain = int.Parse(metadata["checksWithoutGain"], CultureInfo.InvariantCulture);
+            LastLoss = metadata.TryGetValue("loss", out var loss) ? double.Parse(loss, CultureInfo.InvariantCulture) : double.NaN;
             _optimizer.WriteParameters();
         }
     }
@@ -78,6 +79,9 @@ public sealed class Trainer : IDisposable
     public double BestScore { get; private set; } = double.NegativeInfinity;
 
     public int NumChecksWithoutGain { get; private set; }
+
+    /// <summary>Loss of the last step, also where a resume finds nothing left to do; NaN before the first.</summary>
+    public double LastLoss { get; private set; } = double.NaN;
 
     /// <summary>Runs one optimizer step and waits for it.</summary>
     /// <exception cref="TrainingDivergedException">Loss or gradient norm is not finite; weights are those of the step before.</exception>
@@ -170,6 +174,7 @@ public sealed class Trainer : IDisposable
                 ["step"] = NextStep.ToString(CultureInfo.InvariantCulture),
                 ["bestScore"] = BestScore.ToString("R", CultureInfo.InvariantCulture),
                 ["checksWithoutGain"] = NumChecksWithoutGain.ToString(CultureInfo.InvariantCulture),
+                ["loss"] = LastLoss.ToString("R", CultureInfo.InvariantCulture),
             };
             TrainingCheckpoint.Write(_resumeFolder, metadata, StateTensors(!double.IsNegativeInfinity(BestScore)));
         }
@@ -224,6 +229,7 @@ public sealed class Trainer : IDisposable
             throw new TrainingDivergedException(step, loss, norm);
         }
 
+        LastLoss = loss;
         var now = _time.GetTimestamp();
         var elapsed = _time.GetElapsedTime(Math.Max(began, _settled), now);
         _settled = now;

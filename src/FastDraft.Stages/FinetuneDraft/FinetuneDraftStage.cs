@@ -98,18 +98,23 @@ public sealed class FinetuneDraftStage : IStage
         }
 
         var patience = (int)context.Integer("patience")!.Value;
-        DraftTraining.Run(context, trainer, options, draft.Config.NumParameters, step =>
+        if (trainer.NumChecksWithoutGain < patience)
         {
-            if (validation.Count == 0)
+            // Otherwise a process that had stopped here for lack of gain died before its end, and another step would change the weights.
+            DraftTraining.Run(context, trainer, options, draft.Config.NumParameters, step =>
             {
-                return true;
-            }
+                if (validation.Count == 0)
+                {
+                    return true;
+                }
 
-            var acceptance = Acceptance(draft, target, validation);
-            trainer.KeepIfBest(acceptance);
-            context.Events.Metric("acceptance", acceptance, step);
-            return trainer.NumChecksWithoutGain < patience;
-        }, cancellationToken);
+                var acceptance = Acceptance(draft, target, validation);
+                trainer.KeepIfBest(acceptance);
+                context.Events.Metric("acceptance", acceptance, step);
+                return trainer.NumChecksWithoutGain < patience;
+            }, cancellationToken);
+        }
+
         trainer.RestoreBest();
         draft.Save(context.Output("draft"), draft.Dtype);
         return (trainer.NextStep, Finite(before), Finite(trainer.BestScore));

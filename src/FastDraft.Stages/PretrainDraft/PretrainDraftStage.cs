@@ -113,6 +113,12 @@ public sealed class PretrainDraftStage : IStage
 
             return true;
         }, cancellationToken);
+        if (double.IsNaN(validation))
+        {
+            // A process that died between its last checkpoint and its end leaves no step to look after.
+            validation = ValidationLoss(decoder, shards, options);
+        }
+
         decoder.Save(context.Output("draft"), decoder.Dtype);
         return (Finite(loss), Finite(validation));
     }

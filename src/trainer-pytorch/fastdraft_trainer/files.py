@@ -31,12 +31,13 @@ def write_tensors(path, tensors, metadata):
         os.close(folder)
 
 
-def write_checkpoint(folder, digest, step, best_score, checks_without_gain, tensors):
-    """The C# trainer's file: flat float32 weights and moments, and the numbers that decide the next step."""
+def write_checkpoint(folder, digest, step, best_score, checks_without_gain, tensors, last_loss=None):
+    """The C# trainer's file: flat float32 weights and moments, the numbers that decide the next step, and what is told of the last one."""
     os.makedirs(folder, exist_ok=True)
     write_tensors(os.path.join(folder, CHECKPOINT), tensors, {
         "format": _FORMAT, "settings": digest, "step": str(step),
-        "bestScore": "-Infinity" if best_score == float("-inf") else repr(float(best_score)), "checksWithoutGain": str(checks_without_gain)})
+        "bestScore": "-Infinity" if best_score == float("-inf") else repr(float(best_score)), "checksWithoutGain": str(checks_without_gain),
+        "loss": "NaN" if last_loss is None else repr(float(last_loss))})
 
 
 def read_checkpoint(folder, digest):

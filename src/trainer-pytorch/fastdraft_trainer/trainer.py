@@ -86,6 +86,9 @@ class Trainer:
                 raise Cancelled()
         self._loader.shutdown(cancel_futures=True)
         if leads:
+            if not job.acceptance and self._check.last is None:
+                # A process that died between its last checkpoint and its end leaves no step to look after.
+                self._check.measure(self._decoder)
             self._write()
 
     def _queue(self, ids_ABT, labels_ABT, scale):
@@ -195,6 +198,7 @@ class Trainer:
             self.next_step, self._best_score, self._checks_without_gain = (
                 int(metadata["step"]), float(metadata["bestScore"]), int(metadata["checksWithoutGain"]))
             self._best = tensors["best"].to(self._device.place) if "best" in tensors else None
+            self._last_loss = None if metadata.get("loss", "NaN") == "NaN" else float(metadata["loss"])
             if self.next_step > 0:
                 self._events.log(f"Resumed at step {self.next_step} of {self._job.numSteps}.")
         counts = torch.tensor([float(self.next_step), float(self._checks_without_gain)], device=self._device.place)
@@ -210,7 +214,7 @@ class Trainer:
         tensors = dict(self._state())
         if self._best is not None:
             tensors["best"] = self._best
-        write_checkpoint(self._job.resumeFolder, self._job.settingsDigest, self.next_step, self._best_score, self._checks_without_gain, tensors)
+        write_checkpoint(self._job.resumeFolder, self._job.settingsDigest, self.next_step, self._best_score, self._checks_without_gain, tensors, self._last_loss)
 
     def _write(self):
         """The model's weights, the best ones where some were measured, and what the stage puts into the model's meta.json."""

@@ -1,4 +1,5 @@
 """Whole trainings, in processes of their own."""
+import json
 import os
 import random
 import subprocess
@@ -40,6 +41,19 @@ class Trainings(unittest.TestCase):
                 self.assertEqual(codes, [0, 0])
                 self.assertGreater(min(losses(lines)), 1, "it began again")
                 self.assert_same(training.weights(), killed.weights())
+
+    def test_one_that_died_behind_its_last_step_tells_the_same(self):
+        training = self.training()
+        told = []
+        for _ in range(2):
+            codes, lines = training.run()
+            self.assertEqual(codes, [0])
+            with open(training.job["result"], encoding="utf-8") as file:
+                told.append((json.load(file), training.weights()))
+        self.assertTrue(any("Resumed at step 60 of 60" in line.get("message", "") for line in lines))
+        self.assertEqual(told[0][0], told[1][0])
+        self.assertIsNotNone(told[0][0]["loss"])
+        self.assert_same(told[0][1], told[1][1])
 
     def test_two_processes_then_one_then_two_see_the_same_rows(self):
         training = self.training(checkpointSeconds=1e9, accumulationSteps=2)

@@ -96,12 +96,23 @@ public sealed class TrainerFacts : IDisposable
         // FASTDRAFT_FULL=1 runs the full count.
         var numSteps = Environment.GetEnvironmentVariable("FASTDRAFT_FULL") == "1" ? 50 : 16;
         var expected = Weights(null, numSteps, killAfter: numSteps);
-        for (var k = 1; k < numSteps; k++)
+        for (var k = 1; k <= numSteps; k++)
         {
             var folder = Path.Combine(_folder, $"{k}");
             Weights(folder, numSteps, killAfter: k);
             Assert.Equal(expected, Weights(folder, numSteps, killAfter: numSteps));
         }
+    }
+
+    [Fact]
+    public void One_that_died_behind_its_last_step_still_knows_its_loss()
+    {
+        using var trainer = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), Options(12), _folder);
+        Assert.Equal(double.NaN, trainer.LastLoss);
+        trainer.Run(_ => true, TestContext.Current.CancellationToken);
+        using var resumed = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), Options(12), _folder);
+        Assert.Equal((12, trainer.LastLoss), (resumed.NextStep, resumed.LastLoss));
+        Assert.True(double.IsFinite(resumed.LastLoss));
     }
 
     [Fact]
