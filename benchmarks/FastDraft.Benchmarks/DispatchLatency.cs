@@ -16,8 +16,7 @@ internal static class DispatchLatency
     public static async Task<int> RunAsync(string[] args)
     {
         var count = args is [var given, ..] ? int.Parse(given, System.Globalization.CultureInfo.InvariantCulture) : 100;
-        var build = new DirectoryInfo(AppContext.BaseDirectory);
-        var executable = Path.Combine(build.Parent!.Parent!.FullName, "FastDraft.Cli", build.Name, "fastdraft");
+        var executable = BuiltCli.File;
         var folder = Directory.CreateTempSubdirectory("fastdraft-dispatch-");
         try
         {

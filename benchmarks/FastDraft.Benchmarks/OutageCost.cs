@@ -64,19 +64,8 @@ internal static class OutageCost
 
     private static string Summary(string what, List<double> values)
     {
-        var interval = Bootstrap.Percentile(values.Count, drawn => Mean(values, drawn), 1);
+        var interval = Bootstrap.Ratio(values, [.. values.Select(_ => 1.0)], 1);
         return string.Create(CultureInfo.InvariantCulture, $"{what} {values.Average():F2} % (95 % interval {interval.Low:F2} to {interval.High:F2}; pairs {values.Min():F2} to {values.Max():F2})");
-    }
-
-    private static double Mean(List<double> values, ReadOnlySpan<int> drawn)
-    {
-        var sum = 0.0;
-        foreach (var i in drawn)
-        {
-            sum += values[i];
-        }
-
-        return sum / drawn.Length;
     }
 
     private static async Task<WebApplication> SlowServerAsync()
@@ -181,9 +170,8 @@ internal static class OutageCost
 
     private static Process Start(string home, int core, string? mlflow, params string[] arguments)
     {
-        var build = new DirectoryInfo(AppContext.BaseDirectory);
         var start = new ProcessStartInfo("taskset") { WorkingDirectory = home, RedirectStandardOutput = true };
-        string[] bound = ["-c", $"{core}", Path.Join(build.Parent!.Parent!.FullName, "FastDraft.Cli", build.Name, "fastdraft"), .. arguments];
+        string[] bound = ["-c", $"{core}", BuiltCli.File, .. arguments];
         bound.ToList().ForEach(start.ArgumentList.Add);
         if (mlflow is not null)
         {

@@ -339,8 +339,7 @@ internal static class ServiceLoad
 
     private static async Task VersionAsync()
     {
-        var build = new DirectoryInfo(AppContext.BaseDirectory);
-        var executable = Path.Combine(build.Parent!.Parent!.FullName, "FastDraft.Cli", build.Name, "fastdraft");
+        var executable = BuiltCli.File;
         var times = new List<double>();
         for (var i = 0; i < 20; i++)
         {

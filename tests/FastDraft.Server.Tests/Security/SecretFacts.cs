@@ -76,7 +76,7 @@ public sealed partial class SecretFacts : IDisposable
 
             http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", secrets["token"]);
             var seen = new HashSet<int>();
-            var runs = new[] { await SubmitAsync(http, fails: false), await SubmitAsync(http, fails: true) };
+            var runs = new[] { await IngestRun.SubmitAsync(http, folder, fails: false, Ct), await IngestRun.SubmitAsync(http, folder, fails: true, Ct) };
             foreach (var run in runs)
             {
                 string? state;
@@ -134,27 +134,6 @@ public sealed partial class SecretFacts : IDisposable
         Assert.Contains(receiver.Calls, c => c.Headers.Values.Any(v => v.Contains(secrets["lineage"], StringComparison.Ordinal)));
         Assert.Contains(receiver.Calls, c => c.Headers.Values.Any(v => v.Contains(secrets["traces"], StringComparison.Ordinal)));
         Assert.True(leaked.Count == 0, string.Join('\n', leaked.Distinct()));
-    }
-
-    private async Task<string> SubmitAsync(HttpClient http, bool fails)
-    {
-        // What is no JSON ends the second one.
-        var corpus = Path.Join(folder, fails ? "broken.jsonl" : "corpus.jsonl");
-        await File.WriteAllTextAsync(
-            corpus, string.Concat(Enumerable.Range(0, 40).Select(n => fails ? "{no json\n" : $$"""{"text":"A document of some length, which no other document repeats: number {{n}}."}""" + "\n")), Ct);
-        var sources = new JsonObject { ["typeName"] = "String[]", ["expression"] = new JsonObject { ["type"] = "Object", ["value"] = new JsonArray(corpus).ToJsonString() } };
-        var definition = new JsonObject
-        {
-            ["id"] = "s-1", ["definitionId"] = "s", ["name"] = "s", ["version"] = 1,
-            ["root"] = new JsonObject
-            {
-                ["id"] = "flow", ["type"] = "Elsa.Flowchart", ["version"] = 1, ["connections"] = new JsonArray(),
-                ["activities"] = new JsonArray(new JsonObject { ["id"] = "ingest", ["type"] = "FastDraft.IngestCorpus", ["version"] = 1, ["sources"] = sources }),
-            },
-        };
-        using var response = await http.PostAsJsonAsync(new Uri("/api/runs", UriKind.Relative), new { definition }, Ct);
-        var answer = await response.Content.ReadFromJsonAsync<JsonNode>(Ct);
-        return (string?)answer!["id"] ?? throw new InvalidOperationException(answer.ToJsonString());
     }
 
     private async Task UntilToldAsync(Dictionary<string, string> environment)

@@ -1,6 +1,5 @@
 using System.Net.Http.Headers;
 using System.Net.Http.Json;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using FastDraft.TestKit;
@@ -29,7 +28,7 @@ public sealed partial class ServiceLogFacts : IDisposable
             var address = Address().Match((await service.StandardOutput.ReadLineAsync(Ct))!).Value;
             using var http = new HttpClient { BaseAddress = new Uri(address) };
             http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
-            (good, bad) = (await RunAsync(http, "corpus.jsonl", """{"text":"A document that is long enough to be kept, number NUMBER of all."}"""), await RunAsync(http, "broken.jsonl", "{no json"));
+            (good, bad) = (await RunAsync(http, fails: false), await RunAsync(http, fails: true));
         }
         finally
         {
@@ -52,22 +51,9 @@ public sealed partial class ServiceLogFacts : IDisposable
         Assert.Contains(lines, l => (string?)l["run"] == bad && ((string?)l["message"])!.Contains("broken.jsonl", StringComparison.Ordinal));
     }
 
-    private async Task<string> RunAsync(HttpClient http, string name, string row)
+    private async Task<string> RunAsync(HttpClient http, bool fails)
     {
-        var corpus = Path.Join(folder, name);
-        await File.WriteAllLinesAsync(corpus, Enumerable.Range(0, 40).Select(n => row.Replace("NUMBER", $"{n}", StringComparison.Ordinal)), Ct);
-        var sources = new JsonObject { ["typeName"] = "String[]", ["expression"] = new JsonObject { ["type"] = "Object", ["value"] = JsonSerializer.Serialize(new[] { corpus }) } };
-        var definition = new JsonObject
-        {
-            ["id"] = "l-1", ["definitionId"] = "l", ["name"] = "l", ["version"] = 1,
-            ["root"] = new JsonObject
-            {
-                ["id"] = "flow", ["type"] = "Elsa.Flowchart", ["version"] = 1, ["connections"] = new JsonArray(),
-                ["activities"] = new JsonArray(new JsonObject { ["id"] = "ingest", ["type"] = "FastDraft.IngestCorpus", ["version"] = 1, ["sources"] = sources }),
-            },
-        };
-        using var response = await http.PostAsJsonAsync(new Uri("/api/runs", UriKind.Relative), new { definition }, Ct);
-        var id = (string)(await response.Content.ReadFromJsonAsync<JsonNode>(Ct))!["id"]!;
+        var id = await IngestRun.SubmitAsync(http, folder, fails, Ct);
         while ((string?)(await http.GetFromJsonAsync<JsonNode>(new Uri($"/api/runs/{id}", UriKind.Relative), Ct))!["state"] is "Pending" or "Running")
         {
             await Task.Delay(50, Ct);
