@@ -9,7 +9,10 @@ public interface IBatchSource
     void Fill(long firstRow, int rows, int sequenceLength, Span<long> ids_BT, Span<long> labels_BT);
 }
 
-/// <summary>Packed windows of a token split, every window once per epoch in an order drawn from the seed; optionally mixed with a second split.</summary>
+/// <summary>
+/// Packed windows of a token split, every window once per epoch in an order drawn from the seed; optionally mixed with a second split. Every
+/// epoch cuts the tokens at other places: a small corpus that is read many times is learned by heart later.
+/// </summary>
 public sealed class PackedWindows(TokenSplit tokens, ulong seed, TokenSplit? replay = null, double replayFraction = 0) : IBatchSource
 {
     /// <summary>Windows of length T (and one label beyond) that a split holds.</summary>
@@ -27,14 +30,24 @@ public sealed class PackedWindows(TokenSplit tokens, ulong seed, TokenSplit? rep
             var source = isReplay ? replay! : tokens;
             var index = isReplay ? numReplayBefore : row - numReplayBefore;
             var count = NumWindows(source, sequenceLength);
-            var position = Permutation.At(seed + (ulong)(index / count) + (isReplay ? 0x5eedUL << 32 : 0), index % count, count);
-            source.CopyTo(position * sequenceLength, window);
+            var key = seed + (ulong)(index / count) + (isReplay ? 0x5eedUL << 32 : 0);
+            var cut = Permutation.At(key, 0, sequenceLength);
+            CopyFromRing(source, cut + (Permutation.At(key, index % count, count) * sequenceLength), window);
             for (var t = 0; t < sequenceLength; t++)
             {
                 ids_BT[(b * sequenceLength) + t] = window[t];
                 labels_BT[(b * sequenceLength) + t] = window[t + 1];
             }
         }
+    }
+
+    /// <summary>Behind the last token comes the first: a window over the end is one of two documents, as most are.</summary>
+    private static void CopyFromRing(TokenSplit source, long position, Span<int> window)
+    {
+        position %= source.NumTokens;
+        var numBeforeEnd = (int)Math.Min(window.Length, source.NumTokens - position);
+        source.CopyTo(position, window[..numBeforeEnd]);
+        source.CopyTo(0, window[numBeforeEnd..]);
     }
 }
 

@@ -77,9 +77,17 @@ class TokenSplit:
             out[done:done + len(part)] = part
             done, shard = done + len(part), shard + 1
 
+    def read_ring(self, position, out):
+        """The same where behind the last token comes the first: a window over the end is one of two documents, as most are."""
+        position %= self.num_tokens
+        before_end = min(len(out), self.num_tokens - position)
+        self.read(position, out[:before_end])
+        self.read(0, out[before_end:])
+
 
 class PackedWindows:
-    """Windows of a split, every window once an epoch in an order drawn from the seed; evenly mixed with a second split."""
+    """Windows of a split, every window once an epoch in an order drawn from the seed; evenly mixed with a second split. Every epoch cuts the
+    tokens at other places: a small corpus that is read many times is learned by heart later."""
 
     def __init__(self, tokens, seed, replay=None, replay_fraction=0.0):
         self._tokens, self._seed, self._replay, self._fraction = tokens, seed, replay, replay_fraction if replay else 0.0
@@ -98,9 +106,10 @@ class PackedWindows:
             if chosen.any():
                 count = split.num_windows(length)
                 epochs, within = np.divmod(places[chosen], count)
-                positions = permute(_keys(self._seed + salt, epochs), within, count)
-                for row, position in zip(np.flatnonzero(chosen), positions):
-                    split.read(int(position) * length, windows[row])
+                keys = _keys(self._seed + salt, epochs)
+                cuts, positions = permute(keys, np.zeros_like(within), length), permute(keys, within, count)
+                for row, start in zip(np.flatnonzero(chosen), cuts + positions * length):
+                    split.read_ring(int(start), windows[row])
         return windows[:, :-1], windows[:, 1:]
 
 

@@ -24,13 +24,19 @@ class Windows(unittest.TestCase):
         self.addCleanup(self.training.__exit__)
         self.split = TokenSplit(self.training.path("tokens"), "train")
 
-    def test_an_epoch_has_every_window_once_across_shards(self):
-        count = self.split.num_windows(16)
-        ids, labels = PackedWindows(self.split, seed=3).fill(np.arange(count), 16)
-        everything = np.empty(count * 16, dtype=np.int64)
-        self.split.read(0, everything)
-        self.assertEqual(sorted(map(tuple, ids)), sorted(map(tuple, everything.reshape(count, 16))))
-        np.testing.assert_array_equal(ids[:, 1:], labels[:, :-1])
+    def test_an_epoch_has_every_token_once_across_shards_and_the_cuts_move(self):
+        count, size = self.split.num_windows(16), self.split.num_tokens
+        tokens = np.empty(size, dtype=np.int64)
+        self.split.read(0, tokens)
+        ring, found = np.concatenate([tokens, tokens]).tolist(), set()
+        for epoch in range(20):
+            ids, labels = PackedWindows(self.split, seed=3).fill(np.arange(count) + epoch * count, 16)
+            np.testing.assert_array_equal(ids[:, 1:], labels[:, :-1])
+            have = sorted(map(tuple, np.column_stack([ids, labels[:, -1]]).tolist()))
+            cuts = [cut for cut in range(16) if have == sorted(tuple(ring[start:start + 17]) for start in range(cut, cut + 16 * count, 16))]
+            self.assertEqual(len(cuts), 1)
+            found.update(cuts)
+        self.assertGreater(len(found), 8)
 
     def test_a_row_does_not_depend_on_the_rows_asked_for_with_it(self):
         source = PackedWindows(self.split, seed=3)
@@ -45,9 +51,9 @@ class Windows(unittest.TestCase):
         write_shards(folder, 96, 2000, splits=("train",), seed=4)
         replay = TokenSplit(folder, "train")
         ids, _ = PackedWindows(self.split, 3, replay, 1 / 3).fill(np.arange(99), 16)
-        windows = np.empty(replay.num_windows(16) * 16, dtype=np.int64)
-        replay.read(0, windows)
-        known = set(map(tuple, windows.reshape(-1, 16)))
+        tokens = np.empty(2000, dtype=np.int64)
+        replay.read(0, tokens)
+        known = {tuple(np.concatenate([tokens, tokens])[start:start + 16]) for start in range(2000)}
         self.assertEqual([tuple(row) in known for row in ids], [(i + 1) // 3 > i // 3 for i in range(99)])
 
 

@@ -34,7 +34,7 @@ public sealed class BatchSourceFacts : IDisposable
     }
 
     [Fact]
-    public void An_epoch_of_packed_windows_shows_every_window_once_and_labels_are_the_next_tokens()
+    public void An_epoch_of_packed_windows_shows_every_token_once_labels_are_the_next_tokens_and_the_cuts_move()
     {
         using (var writer = new TokenShardWriter(_folder, 100, "d"))
         {
@@ -43,13 +43,25 @@ public sealed class BatchSourceFacts : IDisposable
         }
 
         using var shards = TokenShards.Open(_folder);
-        var ids = new long[40];
-        var labels = new long[40];
-        new PackedWindows(shards.Split("train"), 3).Fill(0, 10, 4, ids, labels);
-        Assert.Equal(Enumerable.Range(0, 40).Select(i => (long)i), ids.Order());
-        Assert.Equal(ids.Select(i => i + 1), labels);
-        var one = new long[4];
-        new PackedWindows(shards.Split("train"), 3).Fill(7, 1, 4, one, new long[4]);
-        Assert.Equal(ids[28..32], one);
+        var cuts = new List<long>();
+        for (var epoch = 0; epoch < 20; epoch++)
+        {
+            var (ids, labels) = Fill(shards, 10 * epoch, 10);
+            // Ten windows of four on a ring of 41: all tokens but the one before the first window.
+            Assert.Equal(40, ids.Distinct().Count());
+            Assert.Equal(ids.Select(i => (i + 1) % 41), labels);
+            cuts.Add(ids.Chunk(4).Select(w => w[0]).Where(first => !ids.Contains((first + 40) % 41)).Single());
+            var one = Fill(shards, (10 * epoch) + 7, 1).Ids;
+            Assert.Equal(ids[28..32], one);
+        }
+
+        Assert.Equal([0L, 1, 2, 3], cuts.Distinct().Order());
+    }
+
+    private static (long[] Ids, long[] Labels) Fill(TokenShards shards, long firstRow, int rows)
+    {
+        var (ids, labels) = (new long[rows * 4], new long[rows * 4]);
+        new PackedWindows(shards.Split("train"), 3).Fill(firstRow, rows, 4, ids, labels);
+        return (ids, labels);
     }
 }

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using FastDraft.Core.Stages;
+using FastDraft.Modeling.Training;
 
 namespace FastDraft.Stages.Tests.Training;
 
@@ -25,6 +26,20 @@ public sealed class PretrainDraftStageFacts : IDisposable
 
         await folder.PretrainAsync(output: "again");
         Assert.Equal(first, Weights("again"));
+    }
+
+    [Theory]
+    [InlineData(0.2, null, 0.1)]
+    [InlineData(5, null, 0.5)]
+    [InlineData(40, null, 2.0)]
+    [InlineData(5, 0.3, 0.3)]
+    public async Task Weights_decay_the_more_the_oftener_the_corpus_is_read(double numPasses, double? given, double expected)
+    {
+        folder.WriteTokens(8);
+        using var shards = TokenShards.Open(folder["tokens"]);
+        var numTokens = (long)(shards.Split("train").NumTokens * numPasses);
+        await folder.PretrainAsync(new JsonObject { ["numTokens"] = numTokens, ["weightDecay"] = given });
+        Assert.Equal(expected, JsonNode.Parse(File.ReadAllText(Path.Join(folder["draft"], "meta.json")))!["weightDecay"]!.GetValue<double>(), 0.02);
     }
 
     [Fact]
