@@ -41,9 +41,9 @@ internal static class DraftTraining
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(settings.ToJsonString() + JsonSerializer.Serialize(config))));
     }
 
-    /// <summary>Runs the trainer to its end. <paramref name="atInterval"/> is called about ten times and at the end; false ends the run.</summary>
+    /// <summary>Runs the trainer to its end. <paramref name="atInterval"/> is called about ten times and at the end.</summary>
     /// <exception cref="StageFailureException">The loss or a gradient is no longer finite; the last checkpoint is from before.</exception>
-    public static double Run(StageContext context, Trainer trainer, TrainerOptions options, long numParameters, Func<long, bool> atInterval, CancellationToken cancellationToken)
+    public static double Run(StageContext context, Trainer trainer, TrainerOptions options, long numParameters, Action<long> atInterval, CancellationToken cancellationToken)
     {
         var logEvery = Math.Max(1, options.NumSteps / NumLogPoints);
         var intervalEvery = Math.Max(1, options.NumSteps / 10);
@@ -70,7 +70,12 @@ internal static class DraftTraining
                         context.Events.Metric("training_flops", 6.0 * numParameters * tokensPerSecond, step.Step);
                     }
 
-                    return (step.Step % intervalEvery != 0 && step.Step != options.NumSteps) || atInterval(step.Step);
+                    if (step.Step % intervalEvery == 0 || step.Step == options.NumSteps)
+                    {
+                        atInterval(step.Step);
+                    }
+
+                    return true;
                 },
                 cancellationToken, intervalEvery);
         }

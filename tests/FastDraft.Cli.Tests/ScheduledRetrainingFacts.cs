@@ -1,10 +1,12 @@
+using System.Text;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using FastDraft.TestKit;
 
 namespace FastDraft.Cli.Tests;
 
 /// <summary>workflows/scheduled-retraining.json on real stories that grow from run to run.</summary>
-public sealed class ScheduledRetrainingFacts : IDisposable
+public sealed partial class ScheduledRetrainingFacts : IDisposable
 {
     private static readonly string[] Stories =
         SharedAssets.Present ? [.. GzipLines(SharedAssets.Path("data", "corpus", "tinystories.train.jsonl.gz")).Take(700)] : [];
@@ -37,9 +39,9 @@ public sealed class ScheduledRetrainingFacts : IDisposable
         Assert.Contains("The champion stays: the challenger has acceptance rate", second.Error, StringComparison.Ordinal);
 
         Grow(300, 600);
-        var third = await ApprovedAsync(RetrainAsync("--set", "tokens=120000", "--set", "approval=true"));
-        Assert.Contains("300 seen before", third.Error, StringComparison.Ordinal);
-        Assert.Contains("The challenger is promoted: acceptance rate", third.Error, StringComparison.Ordinal);
+        var third = await ApprovedAsync(Retraining("--set", "tokens=120000", "--set", "approval=true"));
+        Assert.Contains("300 seen before", third, StringComparison.Ordinal);
+        Assert.Contains("The challenger is promoted: acceptance rate", third, StringComparison.Ordinal);
 
         var fourth = await RetrainAsync();
         Assert.Contains("Nothing new: every document was ingested by an earlier run", fourth.Error, StringComparison.Ordinal);
@@ -63,33 +65,42 @@ public sealed class ScheduledRetrainingFacts : IDisposable
 
     private void Grow(int from, int to) => File.WriteAllLines(Path.Join(folder, "stories", $"{from}.jsonl"), Stories[from..to]);
 
-    private async Task<Outcome> RetrainAsync(params string[] more)
-    {
-        return await CliAsync(
+    private Task<Outcome> RetrainAsync(params string[] more) => CliAsync(Retraining(more));
+
+    private static string[] Retraining(params string[] more) =>
         [
             "run", Path.Join(Executable.Repository, "workflows", "scheduled-retraining.json"), "--set", "draft=stories", "--set", "target=" + SharedAssets.Path("data", "stories260K"),
             "--set", "corpus=stories", "--set", "prompts=prompts.jsonl", "--set", "numPrompts=16", "--set", "parameters=60000", "--set", "learningRate=0.003", "--set", "syntheticRows=48",
             "--set", "alignmentTokens=4000", .. more,
-        ]);
-    }
+        ];
 
-    /// <summary>The run, and as soon as it waits for a person, from another process the answer.</summary>
-    private async Task<Outcome> ApprovedAsync(Task<Outcome> run)
+    /// <summary>What the run says; as soon as it waits for a person, one does in another terminal what it says.</summary>
+    private async Task<string> ApprovedAsync(string[] arguments)
     {
-        while (!run.IsCompleted)
+        using var run = Executable.Start(folder, new Dictionary<string, string>(), arguments);
+        var output = run.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken);
+        var said = new StringBuilder();
+        while (await run.StandardError.ReadLineAsync(TestContext.Current.CancellationToken) is { } line)
         {
-            if (JsonNode.Parse((await CliAsync("gates", "list", "-o", "json")).Out)!.AsArray() is [var gate])
+            said.AppendLine(line);
+            if (Answer().Match(line) is { Success: true } answer)
             {
-                await CliAsync("gates", "approve", gate!["reference"]!.GetValue<string>(), "--by", "ann", "--reason", "both reports read");
-                break;
+                var waiting = JsonNode.Parse((await CliAsync("gates", "list", "-o", "json")).Out)!.AsArray();
+                Assert.Equal(answer.Groups[1].Value, waiting.Single()!["reference"]!.GetValue<string>());
+                await CliAsync("gates", "approve", answer.Groups[1].Value, "--by", "ann", "--reason", "both reports read");
             }
         }
 
-        var outcome = await run;
+        await output;
+        await run.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.True(run.ExitCode == 0, said.ToString());
         var decided = JsonNode.Parse((await CliAsync("gates", "list", "--decided", "-o", "json")).Out)!.AsArray();
         Assert.Equal([(true, "ann", "both reports read")], decided.Select(g => (g!["approved"]!.GetValue<bool>(), g["decidedBy"]!.GetValue<string>(), g["reason"]!.GetValue<string>())));
-        return outcome;
+        return said.ToString();
     }
+
+    [GeneratedRegex("fastdraft gates approve ([^ ]+) --reason")]
+    private static partial Regex Answer();
 
     private async Task<Outcome> CliAsync(params string[] arguments)
     {

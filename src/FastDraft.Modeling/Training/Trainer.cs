@@ -78,6 +78,7 @@ public sealed class Trainer : IDisposable
     /// <summary>Highest score given to <see cref="KeepIfBest"/>; negative infinity before the first.</summary>
     public double BestScore { get; private set; } = double.NegativeInfinity;
 
+    /// <summary>Scores since the best one; at the patience of the options the run has ended.</summary>
     public int NumChecksWithoutGain { get; private set; }
 
     /// <summary>Loss of the last step, also where a resume finds nothing left to do; NaN before the first.</summary>
@@ -91,7 +92,7 @@ public sealed class Trainer : IDisposable
         return Settle();
     }
 
-    /// <summary>Runs the remaining steps, with a checkpoint every so many steps or seconds and one at the end.</summary>
+    /// <summary>Runs the remaining steps while patience lasts, with a checkpoint every so many steps or seconds and one at the end.</summary>
     /// <param name="afterStep">Called after each step; false ends the run early.</param>
     /// <param name="lookEvery">
     /// At multiples of this, and at the end, the weights that <paramref name="afterStep"/> sees are those of its step. On a card the others are
@@ -101,7 +102,7 @@ public sealed class Trainer : IDisposable
     {
         var saved = _time.GetTimestamp();
         var interval = _options.CheckpointEvery;
-        while (NextStep < _options.NumSteps)
+        while (NextStep < _options.NumSteps && NumChecksWithoutGain < _options.Patience)
         {
             cancellationToken.ThrowIfCancellationRequested();
             Queue();
@@ -110,7 +111,7 @@ public sealed class Trainer : IDisposable
             var goOn = true;
             while (goOn && _pending.Count > (toLook ? 0 : 1))
             {
-                goOn = afterStep(Settle());
+                goOn = afterStep(Settle()) && NumChecksWithoutGain < _options.Patience;
             }
 
             if (!goOn || toSave)

@@ -25,6 +25,9 @@ public sealed record TrainerOptions
 
     public double MaxGradientNorm { get; init; } = 1.0;
 
+    /// <summary>Scores in a row without a gain (see <see cref="Trainer.KeepIfBest"/>) after which a run ends, and a resumed one does not go on.</summary>
+    public int Patience { get; init; } = int.MaxValue;
+
     public long MaxLogits { get; init; } = ChunkedCrossEntropy.DefaultMaxLogits;
 
     /// <summary>A checkpoint is written at multiples of this, besides those of <see cref="CheckpointEvery"/>.</summary>

@@ -97,23 +97,15 @@ public sealed class FinetuneDraftStage : IStage
             context.Events.Metric("acceptance", before, 0);
         }
 
-        var patience = (int)context.Integer("patience")!.Value;
-        if (trainer.NumChecksWithoutGain < patience)
+        DraftTraining.Run(context, trainer, options, draft.Config.NumParameters, step =>
         {
-            // Otherwise a process that had stopped here for lack of gain died before its end, and another step would change the weights.
-            DraftTraining.Run(context, trainer, options, draft.Config.NumParameters, step =>
+            if (validation.Count > 0)
             {
-                if (validation.Count == 0)
-                {
-                    return true;
-                }
-
                 var acceptance = Acceptance(draft, target, validation);
                 trainer.KeepIfBest(acceptance);
                 context.Events.Metric("acceptance", acceptance, step);
-                return trainer.NumChecksWithoutGain < patience;
-            }, cancellationToken);
-        }
+            }
+        }, cancellationToken);
 
         trainer.RestoreBest();
         draft.Save(context.Output("draft"), draft.Dtype);
@@ -158,6 +150,7 @@ public sealed class FinetuneDraftStage : IStage
             SequenceLength = sequenceLength,
             BatchSize = batchSize,
             LearningRate = context.Number("learningRate")!.Value,
+            Patience = (int)context.Integer("patience")!.Value,
             MaxLogits = DraftTraining.MaxLogits(context),
             SettingsDigest = DraftTraining.SettingsDigest(context, config),
         };

@@ -114,8 +114,6 @@ public sealed class PretrainDraftStage : IStage
             {
                 context.Events.Metric("validation_loss", validation, step);
             }
-
-            return true;
         }, cancellationToken);
         if (double.IsNaN(validation))
         {

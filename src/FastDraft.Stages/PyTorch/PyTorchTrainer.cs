@@ -50,7 +50,7 @@ internal sealed class PyTorchTrainer(StageContext context, DecoderConfig draft, 
                 ["rows"] = WriteRows("validation-rows.safetensors", validation),
                 ["target"] = Shape(target, options.SequenceLength + 1),
                 ["targetWeights"] = List(targetWeights),
-                ["patience"] = context.Integer("patience"),
+                ["patience"] = options.Patience,
             };
         },
         cancellationToken);

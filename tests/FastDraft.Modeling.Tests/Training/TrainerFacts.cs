@@ -116,6 +116,24 @@ public sealed class TrainerFacts : IDisposable
     }
 
     [Fact]
+    public void One_that_died_after_it_stopped_for_lack_of_gain_stays_stopped()
+    {
+        var options = Options(12) with { Patience = 2 };
+        using var trainer = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), options, _folder);
+        trainer.Run(
+            s =>
+            {
+                trainer.KeepIfBest(s.Step is 1 or 3 ? s.Step : 0);
+                return true;
+            },
+            TestContext.Current.CancellationToken);
+        Assert.Equal((5, 3, 2), (trainer.NextStep, trainer.BestScore, trainer.NumChecksWithoutGain));
+        using var resumed = new Trainer(ToyTraining.Model(), new PaddedSequences([Sample], 1), options, _folder);
+        resumed.Run(_ => throw new InvalidOperationException("No step is left."), TestContext.Current.CancellationToken);
+        Assert.Equal((5, 3), (resumed.NextStep, resumed.BestScore));
+    }
+
+    [Fact]
     public void A_checkpoint_of_other_settings_is_not_resumed()
     {
         Weights(_folder, 12, killAfter: 3);
