@@ -22,6 +22,8 @@ public abstract class PipelineDatabase : IDisposable
     // A loser begins again at once; ten losses in a row are no bad luck any more.
     private const int MaxTries = 10;
 
+    private readonly SemaphoreSlim line = new(1);
+
     protected PipelineDatabase(DbContextOptions<PipelineDbContext> options) => Options = options;
 
     public DbContextOptions<PipelineDbContext> Options { get; }
@@ -45,7 +47,11 @@ public abstract class PipelineDatabase : IDisposable
     public static PipelineDatabase Of(string? connectionString, string dataFolder) =>
         connectionString is null ? new SqliteDatabase(Path.Combine(dataFolder, SqliteDatabase.FileName)) : new PostgreSqlDatabase(connectionString);
 
-    public abstract void Dispose();
+    public virtual void Dispose()
+    {
+        line.Dispose();
+        GC.SuppressFinalize(this);
+    }
 
     public PipelineDbContext Open() => new(Options);
 
@@ -80,10 +86,28 @@ public abstract class PipelineDatabase : IDisposable
     }
 
     /// <summary>
-    /// First in a transaction: whoever asks for the same thing waits until this transaction has ended, and then reads what it wrote. For what many change
-    /// at once, where those who lose would mostly lose again.
+    /// As <see cref="TransactAsync"/>, after whatever else was asked in line for the same thing has ended, here and in other processes, so that it reads
+    /// what they wrote. For what many change at once, where those who lose would mostly lose again. Whoever waits for another process holds a connection
+    /// meanwhile, so a process sends one at a time: any number that wait leave the connections to those that read and to the leases.
     /// </summary>
-    public abstract Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct);
+    public async Task<bool> TransactInLineAsync(string thing, Func<PipelineDbContext, Task<bool>> act, CancellationToken ct)
+    {
+        await line.WaitAsync(ct);
+        try
+        {
+            return await TransactAsync(
+                async db =>
+                {
+                    await StandInLineAsync(db, thing, ct);
+                    return await act(db);
+                },
+                ct);
+        }
+        finally
+        {
+            line.Release();
+        }
+    }
 
     /// <summary>The database said no or was not there: trying again later may help. Anything else is a fault of ours or of a row.</summary>
     public static bool IsTrouble(Exception e) => e is DbUpdateException or TimeoutException || ErrorOf(e) is not null;
@@ -130,6 +154,9 @@ public abstract class PipelineDatabase : IDisposable
 
     /// <summary>Held during a transaction of this process, where the database has one writer anyhow and waiting in line is cheaper than asking it again and again.</summary>
     protected abstract ValueTask<IDisposable?> TakeTurnAsync(CancellationToken ct);
+
+    /// <summary>First in a transaction: whoever asks for the same thing waits until this transaction has ended.</summary>
+    protected abstract Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct);
 
     protected abstract bool IsFullDisk(DbException e);
 

@@ -39,14 +39,9 @@ internal sealed class PostgreSqlDatabase : PipelineDatabase
     /// <summary>Names are compared and sorted by their bytes, as SQLite does and as code does, whatever language the cluster was made for.</summary>
     internal static SqlDialect Dialect { get; } = new("CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS bigint)", TextCollation: "C");
 
-    public override void Dispose()
-    {
-        // Connections are in pools of the process, which end with it.
-    }
-
     public override Task<bool> TryCopyAsync(string folder, CancellationToken ct) => Task.FromResult(false);
 
-    public override Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct) =>
+    protected override Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct) =>
         db.Database.ExecuteSqlAsync($"SELECT pg_advisory_xact_lock(hashtextextended({thing}, 0))", ct);
 
     protected override async Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct)

@@ -27,7 +27,11 @@ internal sealed class SqliteDatabase(string file) : PipelineDatabase(OptionsFor(
 
     internal static SqlDialect Dialect { get; } = new("CAST(unixepoch('subsec') * 1000 AS INTEGER)", TextCollation: null);
 
-    public override void Dispose() => writer.Dispose();
+    public override void Dispose()
+    {
+        writer.Dispose();
+        base.Dispose();
+    }
 
     /// <summary>Every connection waits 30 s for a busy one and enforces foreign keys.</summary>
     private static DbContextOptions<PipelineDbContext> OptionsFor(string file) =>
@@ -47,7 +51,7 @@ internal sealed class SqliteDatabase(string file) : PipelineDatabase(OptionsFor(
     }
 
     // Whoever is in a transaction has had his turn already.
-    public override Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct) => Task.CompletedTask;
+    protected override Task StandInLineAsync(PipelineDbContext db, string thing, CancellationToken ct) => Task.CompletedTask;
 
     protected override async Task MigrateAloneAsync(PipelineDbContext db, CancellationToken ct)
     {

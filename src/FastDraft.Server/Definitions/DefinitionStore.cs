@@ -312,10 +312,10 @@ public sealed class DefinitionStore(PipelineStore store, PipelineOptions options
     }
 
     // A kill leaves all of a change or nothing.
-    private Task ChangeAsync(Func<PipelineDbContext, Task> change, CancellationToken ct) => store.Database.TransactAsync(
+    private Task ChangeAsync(Func<PipelineDbContext, Task> change, CancellationToken ct) => store.Database.TransactInLineAsync(
+        "workflow_definitions",
         async db =>
         {
-            await store.Database.StandInLineAsync(db, "workflow_definitions", ct);
             await change(db);
             return true;
         },

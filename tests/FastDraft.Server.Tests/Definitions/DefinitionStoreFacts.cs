@@ -1,7 +1,9 @@
 using System.Text.Json.Nodes;
 using FastDraft.Core.Workflows;
+using FastDraft.Persistence;
 using FastDraft.Server.Definitions;
 using FastDraft.Stages;
+using Microsoft.EntityFrameworkCore;
 
 namespace FastDraft.Server.Tests.Definitions;
 
@@ -172,7 +174,7 @@ public abstract class DefinitionStoreFacts(TestDatabase database) : IAsyncLifeti
     private async Task<List<(int Version, bool Latest, bool Published)>> VersionsAsync(string id) =>
         [.. (await definitions.ListAsync(VersionSelection.All)).Where(h => h.DefinitionId == id).Select(h => (h.Version, h.IsLatest, h.IsPublished))];
 
-    private PipelineOptions Options() => new()
+    protected PipelineOptions Options() => new()
     {
         DataFolder = folder.Path,
         WorkerFile = "none",
@@ -180,7 +182,7 @@ public abstract class DefinitionStoreFacts(TestDatabase database) : IAsyncLifeti
         WorkflowFolder = Path.Combine(TestFolder.Repository, "workflows"),
     };
 
-    private static JsonObject Model(string id, string text) => JsonNode.Parse($$"""
+    protected static JsonObject Model(string id, string text) => JsonNode.Parse($$"""
         { "definitionId": "{{id}}", "name": "{{(id.Length == 0 ? "x" : id)}}", "root": { "id": "Flowchart1", "type": "Elsa.Flowchart", "version": 1, "activities": [
           { "id": "write", "type": "Elsa.WriteLine", "version": 1, "text": { "typeName": "String", "expression": { "type": "Literal", "value": "{{text}}" } } } ], "connections": [] } }
         """)!.AsObject();
@@ -188,4 +190,25 @@ public abstract class DefinitionStoreFacts(TestDatabase database) : IAsyncLifeti
 
 public sealed class SqliteDefinitionStoreFacts() : DefinitionStoreFacts(TestDatabase.Sqlite);
 
-public sealed class PostgreSqlDefinitionStoreFacts() : DefinitionStoreFacts(TestDatabase.PostgreSql);
+public sealed class PostgreSqlDefinitionStoreFacts() : DefinitionStoreFacts(TestDatabase.PostgreSql)
+{
+    [Fact]
+    public async Task Changes_that_wait_for_those_of_another_server_leave_connections_to_readers()
+    {
+        const int numConnections = 3;
+        using var folder = new TestFolder();
+        var connection = (await TestDatabases.NewAsync(TestDatabase.PostgreSql)).Database;
+        await using var store = await PipelineStore.OpenAsync(folder.Path, new PipelineSettings { Database = $"{connection};Maximum Pool Size={numConnections}" });
+        var definitions = new DefinitionStore(store, Options());
+
+        await using var other = PipelineDatabase.Of(connection, folder.Path).Open();
+        await using var changing = await other.Database.BeginTransactionAsync();
+        await other.Database.ExecuteSqlRawAsync("SELECT pg_advisory_xact_lock(hashtextextended('workflow_definitions', 0))");
+        var saves = Enumerable.Range(0, 5 * numConnections).Select(i => definitions.SaveAsync(Model("a", $"text {i}"), publish: true)).ToArray();
+        Assert.Null(await definitions.FindAsync("a", VersionSelection.Latest));
+
+        await changing.CommitAsync();
+        await Task.WhenAll(saves);
+        Assert.Equal(5 * numConnections, (await definitions.FindAsync("a", VersionSelection.Latest))!.Head.Version);
+    }
+}
